@@ -1,0 +1,45 @@
+"""DenseCLIP for mmsegmentation 1.x.
+
+Importing the package (``custom_imports`` in a config does) repairs what the installed OpenMMLab
+stack needs and registers the types below, for mmseg and mmdet configs alike.
+"""
+
+from denseclip_mm import compat
+
+compat.stub_missing_ops()
+compat.allow_resume()
+
+from mmengine.registry import DATASETS, HOOKS, MODELS  # noqa: E402
+
+from denseclip_mm.backbones import (  # noqa: E402
+    AlignedBackbone,
+    CLIPConvNeXt,
+    CLIPResNet,
+    CLIPVisionTransformer,
+)
+from denseclip_mm.context_decoder import ContextDecoder  # noqa: E402
+from denseclip_mm.datasets import ScenesDataset  # noqa: E402
+from denseclip_mm.head import ScoreMapHead  # noqa: E402
+from denseclip_mm.hooks import CheckClassesHook, CompareValHook  # noqa: E402
+from denseclip_mm.neck import PixelTextNeck  # noqa: E402
+from denseclip_mm.text import (  # noqa: E402
+    CLIPTextTower,
+    LearnedContext,
+    TemplatePrompt,
+    TextEmbeddings,
+)
+from denseclip_mm.version import __version__  # noqa: E402
+
+_REGISTERED = {
+    MODELS: (
+        AlignedBackbone, CLIPConvNeXt, CLIPResNet, CLIPVisionTransformer, CLIPTextTower,
+        LearnedContext, TemplatePrompt, TextEmbeddings, ContextDecoder, PixelTextNeck,
+        ScoreMapHead),
+    DATASETS: (ScenesDataset, ),
+    HOOKS: (CheckClassesHook, CompareValHook),
+}
+for _registry, _classes in _REGISTERED.items():
+    for _class in _classes:
+        _registry.register_module(module=_class)
+
+__all__ = ['__version__', *(cls.__name__ for classes in _REGISTERED.values() for cls in classes)]

@@ -1,0 +1,61 @@
+"""CLIP's attention pool, dense: the embedding of every cell and of the whole image."""
+
+from typing import Any
+
+import torch
+from open_clip.modified_resnet import AttentionPool2d
+from torch import Tensor
+from torch.nn import functional as F
+
+from denseclip_mm.backbones.tower import adopt_grid
+from denseclip_mm.clip import resize_position_table
+
+
+class DenseAttentionPool(AttentionPool2d):
+    """Keeps the whole output sequence where CLIP keeps its first token (DenseCLIP, section 3.2).
+
+    The mean of the map and its cells, 1 + H * W tokens, attend to each other.
+
+    Args:
+        in_channels: channels of the feature map.
+        embed_dim: C, channels of the embeddings.
+        num_heads: attention heads.
+        grid: height and width of the map at the training crop; other maps interpolate the position
+            table at run time.
+    """
+
+    def __init__(self, *, in_channels: int, embed_dim: int, num_heads: int,
+                 grid: tuple[int, int]) -> None:
+        super().__init__(1, in_channels, num_heads, embed_dim)
+        self.grid = grid
+        rows = 1 + grid[0] * grid[1]
+        self.positional_embedding = torch.nn.Parameter(
+            torch.randn(rows, in_channels) / in_channels**0.5)
+        for layer in (self.q_proj, self.k_proj, self.v_proj, self.c_proj):
+            torch.nn.init.normal_(layer.weight, std=in_channels**-0.5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Pool a feature map.
+
+        Args:
+            x: (B, in_channels, H, W).
+
+        Returns:
+            The global embedding (B, C) and the dense embedding (B, C, H, W).
+        """
+        size = x.shape[2:]
+        x_BND = x.flatten(2).transpose(1, 2)
+        x_BND = torch.cat([x_BND.mean(1, keepdim=True), x_BND], dim=1)
+        positions = resize_position_table(self.positional_embedding, tuple(size), self.grid)
+        x_BND = x_BND + positions.to(x_BND.dtype)
+        q, k, v = (layer(x_BND).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+                   for layer in (self.q_proj, self.k_proj, self.v_proj))
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        y_BNC = self.c_proj(attended)
+        return y_BNC[:, 0], y_BNC[:, 1:].transpose(1, 2).unflatten(2, size)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
+                              *args: Any) -> None:
+        self.grid = adopt_grid(self.positional_embedding, state_dict,
+                               prefix + 'positional_embedding', self.grid)
+        super()._load_from_state_dict(state_dict, prefix, *args)

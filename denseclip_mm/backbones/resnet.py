@@ -1,0 +1,62 @@
+"""CLIP's ResNets as backbones."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from denseclip_mm.backbones.pool import DenseAttentionPool
+from denseclip_mm.backbones.tower import CLIPTower, run
+
+
+class CLIPResNet(CLIPTower):
+    """CLIP's modified ResNet: RN50, RN101, RN50x4 and on (Radford et al. 2021, section 2.4).
+
+    Four maps at strides 4, 8, 16 and 32; the embeddings come from the attention pool, at stride 32.
+
+    Args:
+        model, pretrained, image_size, frozen_stages, norm_eval, with_cp, with_embeddings: see
+            :class:`denseclip_mm.backbones.tower.CLIPTower`.
+
+    Raises:
+        ValueError: if the model is unknown, is no ResNet, or has fewer stages than are frozen.
+    """
+
+    def __init__(self, *, model: str | dict[str, Any], pretrained: str | None = None,
+                 image_size: int | tuple[int, int] | None = None, frozen_stages: int = -1,
+                 norm_eval: bool = False, with_cp: bool = False,
+                 with_embeddings: bool = True) -> None:
+        super().__init__(model=model, pretrained=pretrained, image_size=image_size,
+                         frozen_stages=frozen_stages, norm_eval=norm_eval, with_cp=with_cp,
+                         with_embeddings=with_embeddings)
+        self.tower = self.build_tower('ResNet', image_size=32)
+        pool = self.tower.attnpool
+        self.tower.attnpool = None
+        if with_embeddings:
+            self.tower.attnpool = DenseAttentionPool(
+                in_channels=pool.c_proj.in_features, embed_dim=self.embed_dim,
+                num_heads=pool.num_heads,
+                grid=(self.image_size[0] // 32, self.image_size[1] // 32))
+        self.freeze()
+
+    def init_weights(self) -> None:
+        """Load the pretrained weights, if any (errors: :func:`denseclip_mm.clip.load_tower`)."""
+        if self.with_embeddings:
+            self.load_pretrained(self.tower.attnpool.grid)
+        else:
+            self.load_pretrained(None, unused=('attnpool.', ))
+
+    def stages(self) -> list[list[nn.Module | nn.Parameter]]:
+        """The three convolutions of the stem; layer1 to layer4."""
+        tower = self.tower
+        stem = [tower.conv1, tower.bn1, tower.conv2, tower.bn2, tower.conv3, tower.bn3]
+        return [stem, [tower.layer1], [tower.layer2], [tower.layer3], [tower.layer4]]
+
+    def forward(self, x: Tensor) -> tuple[Tensor | tuple[Tensor, Tensor], ...]:
+        """Feature maps of an image batch (B, 3, H, W), and the embedding pair."""
+        maps = []
+        x = self.tower.stem(x)
+        for layer in (self.tower.layer1, self.tower.layer2, self.tower.layer3, self.tower.layer4):
+            for block in layer:
+                x = run(block, x, self.with_cp)
+            maps.append(x)
+        return (*maps, self.tower.attnpool(x)) if self.with_embeddings else tuple(maps)

@@ -1,0 +1,146 @@
+"""What the CLIP backbones share: building an open_clip image tower, loading, freezing.
+
+Every backbone of this package returns its feature maps (B, C_i, H_i, W_i), fine to coarse, and then
+the pair (global embedding (B, C), dense embedding (B, C, H, W)) unless ``with_embeddings=False``.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from open_clip.model import _build_vision_tower
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from denseclip_mm.clip import clip_config, load_tower
+
+
+def size_2d(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a size that may be one number for both."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def adopt_grid(table: nn.Parameter, state_dict: dict[str, Tensor], key: str,
+               grid: tuple[int, int]) -> tuple[int, int]:
+    """Give a position table the grid of the checkpoint that is about to be loaded into it.
+
+    A table is trained at the grid of its training crop; whoever loads the checkpoint with another
+    ``image_size`` still wants those numbers. A table that has our number of rows is of our grid.
+
+    Returns:
+        The grid of the table from now on.
+    """
+    rows = state_dict.get(key)
+    if rows is None or rows.ndim != 2 or rows.shape[1] != table.shape[1] or len(rows) == len(table):
+        return grid
+    side = round((len(rows) - 1)**0.5)
+    if side * side != len(rows) - 1:  # left to load_state_dict, which names the mismatch
+        return grid
+    table.data = table.new_empty(rows.shape)
+    return (side, side)
+
+
+def run(block: nn.Module, x: Tensor, with_cp: bool) -> Tensor:
+    """Run a block, recomputing it in backward if ``with_cp``."""
+    if with_cp and x.requires_grad:
+        return checkpoint(block, x, use_reentrant=False)
+    return block(x)
+
+
+class CLIPTower(nn.Module):
+    """Base of the backbones around an open_clip image tower.
+
+    Args:
+        model: an open_clip model name, or an open_clip model config.
+        pretrained: an open_clip tag, a path to an OpenAI ``.pt`` or an open_clip state dict, or
+            None. Read in :meth:`init_weights`.
+        image_size: the training crop, one number or (height, width), to whose grid the position
+            table is resized when pretrained weights load; None for the model's own size.
+        frozen_stages: stages without gradient and in eval mode: -1 none, 0 the stem (patch
+            embedding), n the first n stages (blocks of a ViT) as well.
+        norm_eval: keep batch norms in eval mode.
+        with_cp: gradient checkpointing of each block.
+        with_embeddings: return the embedding pair after the maps.
+    """
+
+    tower: nn.Module
+
+    def __init__(self, *, model: str | dict[str, Any], pretrained: str | None = None,
+                 image_size: int | tuple[int, int] | None = None, frozen_stages: int = -1,
+                 norm_eval: bool = False, with_cp: bool = False,
+                 with_embeddings: bool = True) -> None:
+        super().__init__()
+        self.config = clip_config(model)
+        self.model = model
+        self.pretrained = pretrained
+        self.image_size = size_2d(image_size or self.config['vision_cfg'].get('image_size', 224))
+        self.embed_dim: int = self.config['embed_dim']
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        self.with_embeddings = with_embeddings
+
+    def build_tower(self, kind: str, **vision: Any) -> nn.Module:
+        """open_clip's image tower, with some entries of its vision config replaced.
+
+        Args:
+            kind: what the tower has to be: ``'ResNet'``, ``'ViT'`` or ``'timm'``.
+            vision: entries of ``vision_cfg`` to replace.
+
+        Raises:
+            ValueError: if the model's tower is of another kind.
+        """
+        config = self.config['vision_cfg']
+        layers = config.get('layers', 12)
+        own = ('timm' if config.get('timm_model_name') else
+               'ResNet' if isinstance(layers, (list, tuple)) else 'ViT')
+        if own != kind:
+            backbone = {'ResNet': 'CLIPResNet', 'ViT': 'CLIPVisionTransformer',
+                        'timm': 'CLIPConvNeXt (ConvNeXt only)'}[own]
+            raise ValueError(f'the image tower of {self.model!r} is a {own}, not a {kind}; '
+                             f'use {backbone}')
+        return _build_vision_tower(self.embed_dim, {**config, **vision},
+                                   self.config.get('quick_gelu', False))
+
+    def load_pretrained(self, grid: tuple[int, int] | None, unused: tuple[str, ...] = ()) -> None:
+        """Load the pretrained weights, if any (errors: :func:`denseclip_mm.clip.load_tower`)."""
+        if self.pretrained is not None:
+            load_tower(self.tower, 'visual', model=self.model, pretrained=self.pretrained,
+                       grid=grid, unused=unused)
+
+    def stages(self) -> list[list[nn.Module | nn.Parameter]]:
+        """Parts of the tower in the order of ``frozen_stages``: the stem, then the stages."""
+        raise NotImplementedError
+
+    def freeze(self) -> None:
+        """Freeze the first ``frozen_stages`` stages; refuse more than there are.
+
+        Raises:
+            ValueError: if there are fewer stages.
+        """
+        stages = self.stages()
+        if self.frozen_stages >= len(stages):
+            raise ValueError(f'frozen_stages={self.frozen_stages}, but {self.model!r} has '
+                             f'{len(stages) - 1} stages after its stem')
+        for part in _flat(stages[:self.frozen_stages + 1]):
+            part.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'CLIPTower':
+        """Switch to training, leaving frozen stages (and norms, if asked) in eval mode."""
+        super().train(mode)
+        if mode:
+            for part in _flat(self.stages()[:self.frozen_stages + 1]):
+                if isinstance(part, nn.Module):
+                    part.eval()
+            if self.norm_eval:
+                for module in self.modules():
+                    if isinstance(module, _BatchNorm):
+                        module.eval()
+        return self
+
+
+def _flat(stages: Iterable[list[nn.Module | nn.Parameter]]) -> list[nn.Module | nn.Parameter]:
+    return [part for stage in stages for part in stage]
+
+
+

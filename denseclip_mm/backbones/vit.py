@@ -1,0 +1,110 @@
+"""CLIP's vision transformers as backbones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from denseclip_mm.backbones.tower import CLIPTower, adopt_grid
+from denseclip_mm.clip import resize_position_table
+
+
+class CLIPVisionTransformer(CLIPTower):
+    """CLIP's ViT with a pyramid of four maps, at 1/4, 1/2, 1 and 2 patches a cell.
+
+    The maps leave after the blocks ``out_indices``; the embeddings are the normalised, projected
+    tokens of the last block, at one patch a cell (DenseCLIP, section 4.1).
+
+    Args:
+        out_indices: the four blocks, counted from 0, after which maps are taken.
+        drop_path_rate: stochastic depth, growing linearly to this rate over the blocks.
+        sync_bn: whether the batch norm of the finest map is synchronised between processes (on a
+            GPU); in a single process both are the same.
+        model, pretrained, image_size, frozen_stages, norm_eval, with_cp, with_embeddings: see
+            :class:`denseclip_mm.backbones.tower.CLIPTower`; a stage is a block.
+
+    Raises:
+        ValueError: if the model is unknown, is no plain ViT, or has not the blocks asked for.
+    """
+
+    def __init__(self, *, model: str | dict[str, Any], pretrained: str | None = None,
+                 image_size: int | tuple[int, int] | None = None,
+                 out_indices: Sequence[int] = (3, 5, 7, 11), drop_path_rate: float = 0.0,
+                 sync_bn: bool = True, frozen_stages: int = -1, norm_eval: bool = False,
+                 with_cp: bool = False, with_embeddings: bool = True) -> None:
+        super().__init__(model=model, pretrained=pretrained, image_size=image_size,
+                         frozen_stages=frozen_stages, norm_eval=norm_eval, with_cp=with_cp,
+                         with_embeddings=with_embeddings)
+        self.tower = self.build_tower('ViT', image_size=self.image_size)
+        blocks = self.tower.transformer.resblocks
+        if self.tower.pool_type != 'tok' or self.tower.attn_pool is not None:
+            raise ValueError(f'the ViT of {model!r} does not pool at its class token; '
+                             'CLIPVisionTransformer needs one that does')
+        if len(out_indices) != 4 or not all(0 <= index < len(blocks) for index in out_indices):
+            raise ValueError(f'out_indices={tuple(out_indices)}: four of the blocks 0 to '
+                             f'{len(blocks) - 1} of {model!r} are needed')
+        self.out_indices = sorted(out_indices)
+        if drop_path_rate and any(not isinstance(block.ls_1, nn.Identity) for block in blocks):
+            raise ValueError(f'drop_path_rate is not supported with the layer scale of {model!r}')
+        rates = torch.linspace(0, drop_path_rate, len(blocks)).tolist()
+        for block, rate in zip(blocks, rates, strict=True):
+            if rate:
+                block.ls_1, block.ls_2 = DropPath(rate), DropPath(rate)
+        self.tower.set_grad_checkpointing(with_cp)
+        if not with_embeddings:
+            self.tower.prune_intermediate_layers(self.out_indices, prune_norm=True)
+
+        width = self.tower.conv1.out_channels
+        norm = nn.SyncBatchNorm if sync_bn else nn.BatchNorm2d
+        self.pyramid = nn.ModuleList([
+            nn.Sequential(nn.GroupNorm(1, width), nn.ConvTranspose2d(width, width, 2, 2),
+                          norm(width), nn.GELU(), nn.ConvTranspose2d(width, width, 2, 2)),
+            nn.Sequential(nn.GroupNorm(1, width), nn.ConvTranspose2d(width, width, 2, 2)),
+            nn.Sequential(nn.GroupNorm(1, width)),
+            nn.Sequential(nn.GroupNorm(1, width), nn.MaxPool2d(2)),
+        ])
+        self.freeze()
+
+    def init_weights(self) -> None:
+        """Load the pretrained weights, if any (errors: :func:`denseclip_mm.clip.load_tower`)."""
+        unused: tuple[str, ...] = ()
+        if not self.with_embeddings:
+            kept = len(self.tower.transformer.resblocks)
+            total = self.config['vision_cfg'].get('layers', 12)
+            unused = ('proj', 'ln_post.',
+                      *(f'transformer.resblocks.{index}.' for index in range(kept, total)))
+        self.load_pretrained(self.tower.grid_size, unused)
+
+    def stages(self) -> list[list[nn.Module | nn.Parameter]]:
+        """The patch embedding with its tokens and positions; each block."""
+        tower = self.tower
+        stem = [tower.conv1, tower.class_embedding, tower.positional_embedding, tower.ln_pre]
+        return [stem, *([block] for block in tower.transformer.resblocks)]
+
+    def forward(self, x: Tensor) -> tuple[Tensor | tuple[Tensor, Tensor], ...]:
+        """Feature maps of an image batch (B, 3, H, W), and the embedding pair."""
+        tower = self.tower
+        x = tower.conv1(x)
+        size = x.shape[2:]
+        x_BND = x.flatten(2).transpose(1, 2)
+        token = tower.class_embedding.to(x_BND.dtype).expand(len(x_BND), 1, -1)
+        x_BND = torch.cat([token, x_BND], dim=1)
+        positions = resize_position_table(tower.positional_embedding, tuple(size), tower.grid_size)
+        x_BND = tower.ln_pre(tower.patch_dropout(x_BND + positions.to(x_BND.dtype)))
+        x_BND, tokens = tower.transformer.forward_intermediates(x_BND, indices=self.out_indices)
+        maps = [scale(taken[:, 1:].transpose(1, 2).unflatten(2, size))
+                for scale, taken in zip(self.pyramid, tokens, strict=True)]
+        if not self.with_embeddings:
+            return tuple(maps)
+        y_BNC = tower.ln_post(x_BND) @ tower.proj
+        dense = y_BNC[:, 1:].transpose(1, 2).unflatten(2, size)
+        return (*maps, (y_BNC[:, 0], dense))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
+                              *args: Any) -> None:
+        self.tower.grid_size = adopt_grid(self.tower.positional_embedding, state_dict,
+                                          prefix + 'tower.positional_embedding',
+                                          self.tower.grid_size)
+        super()._load_from_state_dict(state_dict, prefix, *args)

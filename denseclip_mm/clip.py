@@ -1,0 +1,192 @@
+"""CLIP towers and their weights, by open_clip's names.
+
+The only file that knows how open_clip describes, fetches and stores a model. Towers are built
+empty; weights are read later, checked whole, and copied only if every tensor fits.
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Tensors of OpenAI's own archives that describe the model; no other CLIP file carries them.
+_OPENAI_MARKS = ('input_resolution', 'context_length', 'vocab_size')
+
+
+def clip_config(model: str | dict[str, Any]) -> dict[str, Any]:
+    """The open_clip model config of a name, or the given config itself.
+
+    Args:
+        model: a name such as ``'RN50-quickgelu'``, or a dict with ``embed_dim``, ``vision_cfg``,
+            ``text_cfg`` and optionally ``quick_gelu``.
+
+    Raises:
+        ValueError: if open_clip has no model of that name, or the dict lacks a key.
+    """
+    if isinstance(model, str):
+        config = open_clip.get_model_config(model)
+        if config is None:
+            near = [name for name in open_clip.list_models()
+                    if name.lower().startswith(model.lower()[:4])]
+            raise ValueError(
+                f'open_clip has no model {model!r}; '
+                + (f'similar names: {", ".join(near)}' if near else
+                   'open_clip.list_models() lists the names it has'))
+        return config
+    missing = {'embed_dim', 'vision_cfg', 'text_cfg'} - model.keys()
+    if missing:
+        raise ValueError(f'the open_clip model config lacks {sorted(missing)}; it needs '
+                         'embed_dim, vision_cfg and text_cfg as in open_clip/model_configs/*.json')
+    return dict(model)
+
+
+def resize_position_table(table: Tensor, grid: tuple[int, int],
+                          source: tuple[int, int] | None = None) -> Tensor:
+    """Resize the grid part of a position table bilinearly, as DenseCLIP does.
+
+    Args:
+        table: (1 + source height * source width, C), the class (or mean) token first.
+        grid: height and width to resize to.
+        source: height and width of the table; None for a square one.
+
+    Returns:
+        (1 + grid height * grid width, C).
+
+    Raises:
+        ValueError: if the source is not given and the table is not square.
+    """
+    if source is None:
+        side = round((len(table) - 1)**0.5)
+        source = (side, side)
+    if source[0] * source[1] != len(table) - 1:
+        raise ValueError(f'a position table of {len(table)} rows is not 1 + a square grid')
+    if source == grid:
+        return table
+    cells = table[1:].reshape(1, *source, -1).permute(0, 3, 1, 2)
+    cells = F.interpolate(cells, size=grid, mode='bilinear', align_corners=False)
+    return torch.cat([table[:1], cells.flatten(2)[0].T])
+
+
+def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pretrained: str,
+               grid: tuple[int, int] | None = None, unused: tuple[str, ...] = ()) -> None:
+    """Fill a tower with pretrained weights, all of them or none.
+
+    Args:
+        tower: open_clip's image or text tower.
+        part: ``'visual'`` or ``'text'``.
+        model: as in :func:`clip_config`.
+        pretrained: an open_clip tag, an OpenAI ``.pt`` archive, or an open_clip state dict.
+        grid: the grid that an image tower's position table is resized to.
+        unused: prefixes of weights that the tower was built without.
+
+    Raises:
+        FileNotFoundError: if neither tag nor file, or the weights cannot be fetched.
+        ValueError: if the weights are of another architecture or another activation, or the file
+            is not CLIP weights.
+    """
+    state = read_weights(model, pretrained)
+    prefix = f'{part}.'
+    state = {key.removeprefix(prefix): value for key, value in state.items()
+             if key.startswith(prefix) and not key.removeprefix(prefix).startswith(unused)}
+    table = next((key for key in state if key.endswith('positional_embedding')), None)
+    if grid is not None and table is not None:
+        state[table] = resize_position_table(state[table].float(), grid)
+
+    own = tower.state_dict()
+    faults = [f'{key} is missing' for key in own if key not in state]
+    faults += [f'{key} is not part of the model' for key in state if key not in own]
+    faults += [f'{key} is {tuple(state[key].shape)}, the model has {tuple(own[key].shape)}'
+               for key in own if key in state and state[key].shape != own[key].shape]
+    if faults:
+        name = model if isinstance(model, str) else 'the given model config'
+        raise ValueError(
+            f'{pretrained!r} does not hold the {part} tower of {name}: {len(faults)} tensors do '
+            f'not fit ({"; ".join(faults[:3])}); name the model that these weights belong to')
+    tower.load_state_dict(state)
+
+
+def read_weights(model: str | dict[str, Any], pretrained: str) -> dict[str, Tensor]:
+    """Read CLIP weights as open_clip names them, the text tower under ``text.``.
+
+    Args and errors are those of :func:`load_tower`.
+    """
+    quick_gelu = bool(clip_config(model).get('quick_gelu', False))
+    path = Path(pretrained).expanduser()
+    if path.is_file():
+        state, trained_quick_gelu = _read_file(path)
+    else:
+        tag = _pretrained_tag(model, pretrained)
+        trained_quick_gelu = bool(tag.get('quick_gelu', False))
+        _check_activation(model, pretrained, quick_gelu, trained_quick_gelu)
+        state, _ = _read_file(_fetch(tag, model, pretrained))
+    if trained_quick_gelu is not None:
+        _check_activation(model, pretrained, quick_gelu, trained_quick_gelu)
+    return open_clip.model.convert_to_custom_text_state_dict(state)
+
+
+def _check_activation(model: str | dict[str, Any], pretrained: str, quick_gelu: bool,
+                      trained_quick_gelu: bool) -> None:
+    if quick_gelu == trained_quick_gelu:
+        return
+    kind = {True: 'QuickGELU', False: 'GELU'}
+    cure = "set quick_gelu in the model config"
+    if isinstance(model, str):
+        other = model + '-quickgelu' if trained_quick_gelu else model.removesuffix('-quickgelu')
+        cure = f'use model={other!r}'
+    raise ValueError(f'{pretrained!r} was trained with {kind[trained_quick_gelu]}, but model '
+                     f'{model!r} computes {kind[quick_gelu]}; {cure}')
+
+
+def _pretrained_tag(model: str | dict[str, Any], pretrained: str) -> dict[str, Any]:
+    tags = open_clip.list_pretrained_tags_by_model(model) if isinstance(model, str) else []
+    if isinstance(model, str) and open_clip.is_pretrained_cfg(model, pretrained):
+        return open_clip.get_pretrained_cfg(model, pretrained)
+    raise FileNotFoundError(
+        f'pretrained={pretrained!r} is neither a file nor one of the tags that open_clip has for '
+        f'{model!r} ({", ".join(tags) if tags else "none"})')
+
+
+def _fetch(tag: dict[str, Any], model: str, pretrained: str) -> Path:
+    try:
+        return Path(open_clip.download_pretrained(tag))
+    except Exception as error:  # whatever a hub client or a socket raises, the cure is the same
+        source = tag.get('hf_hub') or tag.get('url')
+        raise FileNotFoundError(
+            f'the weights {pretrained!r} of {model!r} could not be fetched from {source} '
+            f'({type(error).__name__}). Without a network: fetch them on a machine that has one '
+            f'(python -c "import open_clip; open_clip.create_model({model!r}, '
+            f'pretrained={pretrained!r})"), copy the file, and give its path as pretrained=') \
+            from error
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], bool | None]:
+    """The state dict of a file, and whether it was trained with QuickGELU (None: not told)."""
+    try:
+        if _is_torchscript(path):  # only OpenAI publishes CLIP this way, always with QuickGELU
+            state = dict(torch.jit.load(path, map_location='cpu').state_dict())
+            return _without_marks(state), True
+        state = open_clip.factory.load_state_dict(str(path), weights_only=True)
+        tensors = all(isinstance(value, Tensor) for value in state.values())
+    except Exception as error:
+        raise ValueError(f'{path} cannot be read as CLIP weights ({type(error).__name__}: '
+                         f'{str(error).splitlines()[0]})') from error
+    if not tensors:
+        raise ValueError(f'{path} is not a state dict of CLIP weights: it holds other things than '
+                         'tensors')
+    quick_gelu = True if any(mark in state for mark in _OPENAI_MARKS) else None
+    return _without_marks(state), quick_gelu
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith('constants.pkl') for name in archive.namelist())
+
+
+def _without_marks(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if key not in _OPENAI_MARKS}

@@ -1,0 +1,79 @@
+"""Hooks: a check before training starts, and a validation to compare with."""
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
+from denseclip_mm.neck import PixelTextNeck
+
+
+class CheckClassesHook(Hook):
+    """Refuses a run whose parts disagree about the classes or the embedding space.
+
+    Compares the neck's class names, the ``num_classes`` of every head, the classes of the datasets,
+    and the embedding channels of backbone and text tower.
+
+    Raises:
+        ValueError: before the first iteration; says which parts have how many.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_run(self, runner: Runner) -> None:
+        """Compare the model's parts."""
+        modules = dict(runner.model.named_modules())
+        necks = [module for module in modules.values() if isinstance(module, PixelTextNeck)]
+        if not necks:
+            return
+        num_classes = len(necks[0].class_names)
+        for name, module in modules.items():
+            if isinstance(module, BaseDecodeHead) and module.num_classes != num_classes:
+                raise ValueError(f'{name} has num_classes={module.num_classes}, but the neck has '
+                                 f'{num_classes} class_names; make them equal')
+            embed_dim = getattr(module, 'embed_dim', None)
+            if name.endswith('backbone') and embed_dim and embed_dim != necks[0].embed_dim:
+                raise ValueError(
+                    f'the image is embedded in {embed_dim} channels, the text in '
+                    f'{necks[0].embed_dim}; use the image and text tower of one model, or set '
+                    f'embed_dim of AlignedBackbone to {necks[0].embed_dim}')
+
+    def before_train(self, runner: Runner) -> None:
+        """Compare the model with the training set."""
+        self._check_dataset(runner, runner.train_dataloader.dataset, 'training')
+
+    def before_test(self, runner: Runner) -> None:
+        """Compare the model with the test set."""
+        self._check_dataset(runner, runner.test_dataloader.dataset, 'test')
+
+    @staticmethod
+    def _check_dataset(runner: Runner, dataset: object, kind: str) -> None:
+        classes = getattr(dataset, 'metainfo', {}).get('classes')
+        for module in runner.model.modules():
+            if isinstance(module, PixelTextNeck) and classes is not None \
+                    and len(classes) != len(module.class_names):
+                raise ValueError(f'the {kind} set has {len(classes)} classes, but the neck has '
+                                 f'{len(module.class_names)} class_names; make them equal')
+
+
+class CompareValHook(Hook):
+    """Validates before the first iteration too, and at the end tells what training changed.
+
+    Args:
+        metric: the metric to compare.
+    """
+
+    def __init__(self, metric: str = 'mIoU') -> None:
+        self.metric = metric
+        self.before: float | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Validate the model as it starts, unless it resumes."""
+        if runner.iter == 0:
+            self.before = runner.val_loop.run()[self.metric]
+
+    def after_train(self, runner: Runner) -> None:
+        """Log the metric before and after."""
+        after = runner.message_hub.get_scalar(f'val/{self.metric}').current()
+        if self.before is not None:
+            runner.logger.info(f'{self.metric} before training {self.before:.2f}, after '
+                               f'{after:.2f}')

@@ -1,0 +1,214 @@
+"""DenseCLIP, as one neck. Read this file to understand the package.
+
+    feature maps, (global, dense) <- backbone
+    text        = text tower(prompt(class names))
+    text        = text + gamma * context decoder(text, [global, dense])
+    score map   = cos(dense, text)
+    outputs     = wrapped neck(feature maps, one of them with the score map concatenated), score map
+
+Shapes: B images, K classes, S texts (classes and their synonyms), N = 1 + H * W visual tokens,
+C embedding channels, H, W size of the dense embedding.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from denseclip_mm.class_names import read_class_names, split_synonyms
+
+
+class Vocabulary(nn.Module):
+    """Class names, laid out for a prompt.
+
+    Attributes:
+        names: the K classes.
+        texts: the S texts, the synonyms of a class one after the other.
+        class_of_text: (S,) class of each text.
+        trees: the prompt's layout of the texts.
+    """
+
+    class_of_text: Tensor
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self.names = names
+        self.texts = [text for name in names for text in split_synonyms(name)]
+        self.trees = nn.ModuleList()
+        owners = [index for index, name in enumerate(names) for _ in split_synonyms(name)]
+        self.register_buffer('class_of_text', torch.tensor(owners), persistent=False)
+
+    def best_of_synonyms(self, score_BSHW: Tensor) -> Tensor:
+        """(B, S, H, W) scores of texts to (B, K, H, W) scores of classes: the best synonym's."""
+        if len(self.texts) == len(self.names):
+            return score_BSHW
+        index = self.class_of_text[:, None, None].expand_as(score_BSHW)
+        lowest = score_BSHW.new_full((len(score_BSHW), len(self.names), *score_BSHW.shape[2:]), -2.)
+        return lowest.scatter_reduce(1, index, score_BSHW, 'amax')
+
+
+class PixelTextNeck(BaseModule):
+    """Language guidance for a dense predictor (DenseCLIP, Rao et al. 2022, sections 3.2 and 3.3).
+
+    Args:
+        prompt: config of the prompt: ``LearnedContext``, ``TemplatePrompt`` or ``TextEmbeddings``.
+        class_names: a dataset alias known to mmseg, a file with a name a line, or the names;
+            ``a;b`` are synonyms of one class.
+        neck: config of the neck that takes the feature maps. Its ``in_channels[score_map_index]``
+            is that of the backbone; the K score maps are added here.
+        score_map_index: the feature map that the score map is concatenated to; it has to be of
+            the dense embedding's size.
+        text_encoder: config of the text tower; None with ``TextEmbeddings``.
+        context_decoder: config of the post-model prompting; None leaves the text as it is.
+        gamma: initial scale of the decoder's residual, one per channel.
+        output_score_map: append the score map (cosines in [-1, 1]) to the outputs.
+
+    Raises:
+        ValueError: if the class names are faulty (see :func:`read_class_names`), too long for the
+            tower, or ``score_map_index`` is no index of the neck's ``in_channels``.
+    """
+
+    def __init__(self, *, prompt: dict[str, Any], class_names: str | Sequence[str],
+                 neck: dict[str, Any], score_map_index: int,
+                 text_encoder: dict[str, Any] | None = None,
+                 context_decoder: dict[str, Any] | None = None, gamma: float = 1e-4,
+                 output_score_map: bool = True) -> None:
+        super().__init__()
+        vocabulary = Vocabulary(read_class_names(class_names))
+        channels = list(neck['in_channels'])
+        if not 0 <= score_map_index < len(channels):
+            raise ValueError(f'score_map_index={score_map_index} is no index of the wrapped neck\'s '
+                             f'in_channels={channels}')
+        channels[score_map_index] += len(vocabulary.names)
+        self.neck = MODELS.build({**neck, 'in_channels': channels})
+        self.score_map_index = score_map_index
+        self.output_score_map = output_score_map
+
+        self.text_encoder = MODELS.build(text_encoder) if text_encoder is not None else None
+        self.prompt = MODELS.build(
+            prompt, default_args=dict(text_encoder=self.text_encoder, texts=vocabulary.texts))
+        vocabulary.trees = self.prompt.vocabulary(self.text_encoder, vocabulary.texts)
+        self.vocabulary = vocabulary
+        self.decoder_vocabulary = vocabulary
+        source = self.prompt if self.text_encoder is None else self.text_encoder
+        self.embed_dim: int = source.embed_dim
+
+        self.context_decoder = None
+        if context_decoder is not None:
+            self.context_decoder = MODELS.build(
+                context_decoder, default_args=dict(embed_dim=self.embed_dim))
+            self.gamma = nn.Parameter(torch.full((self.embed_dim, ), gamma))
+        self._cache: dict[Vocabulary, tuple[tuple, Tensor]] = {}
+
+    @property
+    def class_names(self) -> list[str]:
+        """The K names that the score map answers to."""
+        return self.vocabulary.names
+
+    def init_weights(self) -> None:
+        """Load the tower, then start the contexts from words if the prompt asks for it."""
+        super().init_weights()
+        if hasattr(self.prompt, 'start_from_words'):
+            self.prompt.start_from_words(self.text_encoder)
+
+    def set_class_names(self, class_names: str | Sequence[str]) -> None:
+        """Change the vocabulary of a built model; contexts and decoder carry over.
+
+        The wrapped neck takes as many score maps as it was built for: a vocabulary of that size
+        takes their place too; with another size it goes on receiving those of its own classes, and
+        only the score map of the output follows.
+
+        Raises:
+            ValueError: if the prompt is class-specific, or the names are faulty; the model is then
+                as before.
+        """
+        if self.prompt.class_specific:
+            raise ValueError(f'{type(self.prompt).__name__} holds vectors of its own for every '
+                             f'class; its {len(self.class_names)} names cannot be changed')
+        vocabulary = Vocabulary(read_class_names(class_names))
+        vocabulary.trees = self.prompt.vocabulary(self.text_encoder, vocabulary.texts)
+        vocabulary.to(next(self.neck.parameters()).device)
+        self._cache.clear()
+        self.vocabulary = vocabulary
+        if len(vocabulary.names) == len(self.decoder_vocabulary.names):
+            self.decoder_vocabulary = vocabulary
+
+    def forward(self, inputs: Sequence[Tensor | tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+        """Join language and image.
+
+        Args:
+            inputs: feature maps (B, C_i, H_i, W_i), and last the pair of the global embedding
+                (B, C) and the dense embedding (B, C, H, W).
+
+        Returns:
+            The wrapped neck's outputs, then the score map (B, K, H, W) if ``output_score_map``.
+
+        Raises:
+            ValueError: if the embeddings are not the text tower's size, or the dense embedding is
+                not of the size of feature map ``score_map_index``.
+        """
+        *maps, (image_BC, dense_BCHW) = inputs
+        self._check(maps, dense_BCHW)
+        tokens_BNC = torch.cat([image_BC[:, :, None], dense_BCHW.flatten(2)], dim=2).mT
+        score_map = self.score_map(self.decoder_vocabulary, tokens_BNC, dense_BCHW)
+        index = self.score_map_index
+        maps[index] = torch.cat([maps[index], score_map], dim=1)
+        outputs = tuple(self.neck(maps))
+        if not self.output_score_map:
+            return outputs
+        if self.vocabulary is not self.decoder_vocabulary:
+            score_map = self.score_map(self.vocabulary, tokens_BNC, dense_BCHW)
+        return (*outputs, score_map)
+
+    def score_map(self, vocabulary: Vocabulary, tokens_BNC: Tensor, dense_BCHW: Tensor) -> Tensor:
+        """Cosine of every cell with every class (section 3.2): (B, K, H, W)."""
+        text_BSC = self.text_embeddings(vocabulary).to(dense_BCHW.dtype)
+        if self.context_decoder is not None:
+            text_BSC = text_BSC.expand(len(dense_BCHW), -1, -1)
+            text_BSC = text_BSC + self.gamma * self.context_decoder(text_BSC, tokens_BNC)
+        text_BSC = F.normalize(text_BSC, dim=2)
+        cells_BCN = F.normalize(dense_BCHW, dim=1).flatten(2)
+        score_BSHW = (text_BSC @ cells_BCN).unflatten(2, dense_BCHW.shape[2:])
+        return vocabulary.best_of_synonyms(score_BSHW)
+
+    def text_embeddings(self, vocabulary: Vocabulary) -> Tensor:
+        """Embeddings (1, S, C) of the texts, before the image has its say.
+
+        In evaluation they are computed once and kept until a weight changes, training resumes or
+        the names change. While gradients are recorded they are always computed.
+        """
+        if self.training or torch.is_grad_enabled():
+            return self.prompt(self.text_encoder, vocabulary.trees)
+        modules = (self.prompt, self.text_encoder or self.prompt)
+        tensors = chain.from_iterable(chain(m.parameters(), m.buffers()) for m in modules)
+        state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        kept = self._cache.get(vocabulary)
+        if kept is None or kept[0] != state:
+            kept = (state, self.prompt(self.text_encoder, vocabulary.trees))
+            self._cache[vocabulary] = kept
+        return kept[1]
+
+    def train(self, mode: bool = True) -> 'PixelTextNeck':
+        """Switch mode; training drops the kept text embeddings."""
+        if mode:
+            self._cache.clear()
+        return super().train(mode)
+
+    def _check(self, maps: Sequence[Tensor], dense_BCHW: Tensor) -> None:
+        channels, size = dense_BCHW.shape[1], dense_BCHW.shape[2:]
+        if channels != self.embed_dim:
+            raise ValueError(
+                f'the image is embedded in {channels} channels, the text in {self.embed_dim}; '
+                'use the image and text tower of one model, or set embed_dim of AlignedBackbone '
+                f'to {self.embed_dim}')
+        if maps[self.score_map_index].shape[2:] != size:
+            fitting = [index for index, fmap in enumerate(maps) if fmap.shape[2:] == size]
+            raise ValueError(
+                f'score_map_index={self.score_map_index} is a map of '
+                f'{tuple(maps[self.score_map_index].shape[2:])} cells, but the dense embedding has '
+                f'{tuple(size)}; use {fitting or "a backbone with a map of that size"}')

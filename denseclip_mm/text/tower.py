@@ -1,0 +1,153 @@
+"""CLIP's frozen text tower, run on token trees.
+
+Everything that computes is open_clip's: embedding, transformer, final norm, projection, tokenizer.
+Only the layout of the sequence is ours.
+
+Shapes: B images (1 if the prompt does not depend on the image), P prompts, L learned vectors,
+T tokens of a tree, D width of the tower, C embedding channels.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.model import _build_text_tower
+from torch import Tensor, nn
+
+from denseclip_mm.clip import clip_config, load_tower
+from denseclip_mm.text.tree import TokenTree
+
+
+class CLIPTextTower(nn.Module):
+    """The text half of an open_clip model: never trained, always in eval mode.
+
+    Gradients pass through it to learned prompt vectors; its own parameters do not require any.
+
+    Args:
+        model: an open_clip model name, or an open_clip model config.
+        pretrained: an open_clip tag, a path to an OpenAI ``.pt`` or an open_clip state dict, or
+            None for random weights. Read in :meth:`init_weights`.
+
+    Raises:
+        ValueError: if the model is unknown, or its text tower is not causal with the embedding
+            read at the end-of-text token (Radford et al. 2021, section 2.4).
+    """
+
+    def __init__(self, *, model: str | dict[str, Any], pretrained: str | None = None) -> None:
+        super().__init__()
+        config = clip_config(model)
+        _require_causal(model, config)
+        self.model = model
+        self.pretrained = pretrained
+        self.tower = _build_text_tower(config['embed_dim'], config['text_cfg'],
+                                       config.get('quick_gelu', False))
+        self.tokenizer = open_clip.SimpleTokenizer(
+            **(config['text_cfg'].get('tokenizer_kwargs') or {}))
+        if self.tokenizer.vocab_size > self.tower.vocab_size:
+            raise ValueError(f'the text tower embeds {self.tower.vocab_size} tokens, but its '
+                             f'tokenizer makes {self.tokenizer.vocab_size}; set vocab_size')
+        self.embed_dim: int = self.tower.output_dim
+        self.width: int = self.tower.width
+        self.requires_grad_(False)
+        self.eval()
+
+    @property
+    def context_length(self) -> int:
+        """Positions that the tower has: the longest prompt, its two end tokens included."""
+        return len(self.tower.positional_embedding)
+
+    @property
+    def vocab_size(self) -> int:
+        """Symbols from this number on stand for learned vectors."""
+        return self.tower.vocab_size
+
+    def init_weights(self) -> None:
+        """Load the pretrained weights, if any (errors: :func:`denseclip_mm.clip.load_tower`)."""
+        if self.pretrained is not None:
+            load_tower(self.tower, 'text', model=self.model, pretrained=self.pretrained)
+
+    def train(self, mode: bool = True) -> 'CLIPTextTower':
+        """Stay in eval mode, whatever the model around it does."""
+        return super().train(False)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text, without start and end."""
+        return self.tokenizer.encode(text)
+
+    def prompt(self, *parts: list[int]) -> list[int]:
+        """Symbols of a prompt: start, the parts one after the other, end."""
+        return [self.tokenizer.sot_token_id, *(symbol for part in parts for symbol in part),
+                self.tokenizer.eot_token_id]
+
+    def forward(self, trees: Iterable[TokenTree], learned: Tensor | None = None) -> Tensor:
+        """Embed prompts.
+
+        Args:
+            trees: the prompts, as :func:`denseclip_mm.text.tree.grow_trees` lays them out.
+            learned: (B, L, D) vectors that the symbols from ``vocab_size`` on stand for.
+
+        Returns:
+            (B, P, C) text embeddings, not normalised.
+
+        Raises:
+            ValueError: if a prompt has more tokens than the tower has positions.
+        """
+        return torch.cat([self._embed(tree, learned) for tree in trees], dim=1)
+
+    def _embed(self, tree: TokenTree, learned: Tensor | None) -> Tensor:
+        self.check_length(tree.length)
+        tower = self.tower
+        is_learned = tree.symbols >= tower.vocab_size
+        x_BTD = tower.token_embedding(tree.symbols.masked_fill(is_learned, 0))[None]
+        if learned is not None:
+            vectors = learned[:, (tree.symbols - tower.vocab_size).clamp(min=0)]
+            x_BTD = torch.where(is_learned[:, None], vectors, x_BTD)
+        x_BTD = x_BTD + tower.positional_embedding[tree.depth]
+        x_BTD = tower.transformer(x_BTD, attn_mask=tree.mask)
+        return tower.ln_final(x_BTD[:, tree.leaves]) @ tower.text_projection
+
+    def check_length(self, length: int, what: str = 'a prompt') -> None:
+        """Refuse prompts of more tokens than there are positions.
+
+        Raises:
+            ValueError: says how many tokens there are and how many fit.
+        """
+        if length > self.context_length:
+            cure = 'shorten the names or use fewer contexts'
+            if self.context_length < self.tower.context_length:
+                cure += (f'; this checkpoint carries only the first {self.context_length} positions '
+                         'of CLIP, convert it with --clip to get them all')
+            raise ValueError(f'{what} has {length} tokens, but the text tower takes '
+                             f'{self.context_length}; {cure}')
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
+                              *args: Any) -> None:
+        # Published DenseCLIP checkpoints carry the first positions only.
+        table = state_dict.get(prefix + 'tower.positional_embedding')
+        own = self.tower.positional_embedding
+        if (table is not None and table.shape[1:] == own.shape[1:]
+                and len(table) <= self.tower.context_length):
+            own.data = own.new_empty(table.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _require_causal(model: str | dict[str, Any], config: dict[str, Any]) -> None:
+    """Refuse text towers whose token states depend on later tokens, or that pool elsewhere."""
+    text = config['text_cfg']
+    reason = None
+    if text.get('hf_model_name') or text.get('hf_tokenizer_name'):
+        reason = f'is the Hugging Face model {text.get("hf_model_name", "")!r} or its tokenizer'
+    elif text.get('no_causal_mask'):
+        reason = 'is not causal (no_causal_mask)'
+    elif text.get('embed_cls'):
+        reason = 'appends a class token (embed_cls)'
+    elif text.get('pool_type', 'argmax') not in ('argmax', 'eos'):
+        reason = f'reads its embedding by pool_type={text["pool_type"]!r}, not at the end of text'
+    elif text.get('proj_type', 'linear') != 'linear' or text.get('proj_bias'):
+        reason = 'has no plain linear projection'
+    elif isinstance(model, str) and 'siglip' in model.lower():
+        reason = "uses SigLIP's tokenizer"
+    if reason:
+        raise ValueError(f'the text tower of {model!r} {reason}; CLIPTextTower needs a causal tower '
+                         "with end-of-text pooling, such as that of 'RN50-quickgelu' or 'ViT-B-16'")

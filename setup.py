@@ -1,0 +1,33 @@
+"""Packaging of denseclip_mm."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+root = Path(__file__).parent
+version: dict[str, str] = {}
+exec((root / 'denseclip_mm' / 'version.py').read_text(), version)
+
+setup(
+    name='denseclip_mm',
+    version=version['__version__'],
+    description='Language-guided dense prediction (DenseCLIP) for mmsegmentation 1.x',
+    long_description=(root / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['denseclip_mm', 'denseclip_mm.*']),
+    package_data={'denseclip_mm': ['py.typed']},
+    install_requires=[
+        'torch>=2.1',
+        'torchvision',
+        'open_clip_torch>=2.30',
+        'setuptools<81',  # mmengine imports pkg_resources
+    ],
+    # The two stacks install the same import names (mmseg, mmengine, mmcv): pick one.
+    extras_require={
+        'openmmlab': ['mmsegmentation==1.2.2', 'mmengine>=0.10.7', 'mmcv-lite>=2.1.0,<2.2.0'],
+        'onedl': ['onedl-mmsegmentation>=1.4.2', 'onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6'],
+        'dev': ['pytest', 'ruff'],
+    },
+)
