@@ -117,15 +117,15 @@ def read_weights(model: str | dict[str, Any], pretrained: str) -> dict[str, Tens
     quick_gelu = bool(clip_config(model).get('quick_gelu', False))
     path = Path(pretrained).expanduser()
     if path.is_file():
-        state, trained_quick_gelu = _read_file(path)
+        state, trained_quick_gelu = read_file(path)
     else:
         tag = _pretrained_tag(model, pretrained)
         trained_quick_gelu = bool(tag.get('quick_gelu', False))
         _check_activation(model, pretrained, quick_gelu, trained_quick_gelu)
-        state, _ = _read_file(_fetch(tag, model, pretrained))
+        state, _ = read_file(_fetch(tag, model, pretrained))
     if trained_quick_gelu is not None:
         _check_activation(model, pretrained, quick_gelu, trained_quick_gelu)
-    return open_clip.model.convert_to_custom_text_state_dict(state)
+    return state
 
 
 def _check_activation(model: str | dict[str, Any], pretrained: str, quick_gelu: bool,
@@ -163,12 +163,20 @@ def _fetch(tag: dict[str, Any], model: str, pretrained: str) -> Path:
             from error
 
 
-def _read_file(path: Path) -> tuple[dict[str, Tensor], bool | None]:
-    """The state dict of a file, and whether it was trained with QuickGELU (None: not told)."""
+def read_file(path: str | Path) -> tuple[dict[str, Tensor], bool | None]:
+    """Read a file of CLIP weights: OpenAI's TorchScript archive, or a state dict.
+
+    Returns:
+        The tensors by open_clip's names, and whether they were trained with QuickGELU (None if the
+        file does not tell).
+
+    Raises:
+        ValueError: if the file is something else.
+    """
     try:
         if _is_torchscript(path):  # only OpenAI publishes CLIP this way, always with QuickGELU
             state = dict(torch.jit.load(path, map_location='cpu').state_dict())
-            return _without_marks(state), True
+            return _by_tower(state), True
         state = open_clip.factory.load_state_dict(str(path), weights_only=True)
         tensors = all(isinstance(value, Tensor) for value in state.values())
     except Exception as error:
@@ -178,7 +186,7 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], bool | None]:
         raise ValueError(f'{path} is not a state dict of CLIP weights: it holds other things than '
                          'tensors')
     quick_gelu = True if any(mark in state for mark in _OPENAI_MARKS) else None
-    return _without_marks(state), quick_gelu
+    return _by_tower(state), quick_gelu
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -188,5 +196,6 @@ def _is_torchscript(path: Path) -> bool:
         return any(name.endswith('constants.pkl') for name in archive.namelist())
 
 
-def _without_marks(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value for key, value in state.items() if key not in _OPENAI_MARKS}
+def _by_tower(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    state = {key: value for key, value in state.items() if key not in _OPENAI_MARKS}
+    return open_clip.model.convert_to_custom_text_state_dict(state)

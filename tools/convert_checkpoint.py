@@ -1,0 +1,55 @@
+#!/usr/bin/env python
+"""Convert a published DenseCLIP segmentation checkpoint into one of this package.
+
+    python tools/convert_checkpoint.py denseclip_res50.pth denseclip_r50.pth --clip RN50.pt
+
+The published files hold the first 13 text positions only, enough for names of up to 3 tokens.
+``--clip`` takes the other positions from the CLIP weights that the model started from.
+"""
+
+import argparse
+import os
+import pickle
+import sys
+
+import torch
+
+import denseclip_mm  # noqa: F401  (registers the modules that the conversion builds)
+from denseclip_mm.clip import read_file
+from denseclip_mm.convert import convert
+
+
+def main() -> None:
+    """Read SRC, convert, write DST whole or not at all."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('src', help='published checkpoint')
+    parser.add_argument('dst', help='file to write')
+    parser.add_argument('--clip', help='CLIP weights (OpenAI .pt or open_clip state dict)')
+    args = parser.parse_args()
+
+    partial = args.dst + '.partial'
+    try:
+        checkpoint = torch.load(args.src, map_location='cpu', weights_only=True)
+        if not isinstance(checkpoint, dict):
+            raise ValueError(f'it holds a {type(checkpoint).__name__}')
+        clip = read_file(args.clip)[0] if args.clip else None
+        converted, model = convert(checkpoint, clip)
+        torch.save(converted, partial)
+        os.replace(partial, args.dst)
+    except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        sys.exit(f'cannot convert {args.src}: {error}')
+
+    backbone, neck = model['backbone'], model['neck']
+    vision, decoder = backbone['model']['vision_cfg'], neck['context_decoder']
+    positions = len(converted['state_dict']['neck.text_encoder.tower.positional_embedding'])
+    print(f'wrote {args.dst}: {len(converted["state_dict"])} tensors\n'
+          f'  backbone         {backbone["type"]}, layers {vision["layers"]}, width '
+          f'{vision["width"]}, image_size {backbone["image_size"]}\n'
+          f'  prompt           {neck["prompt"]["num_context"]} contexts, {positions} text positions\n'
+          f'  context decoder  {decoder["num_layers"]} layers, width {decoder["width"]}\n'
+          f'  classes          {model["decode_head"]["num_classes"]}')
+
+
+if __name__ == '__main__':
+    main()
