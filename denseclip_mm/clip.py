@@ -133,7 +133,7 @@ def _check_activation(model: str | dict[str, Any], pretrained: str, quick_gelu: 
     if quick_gelu == trained_quick_gelu:
         return
     kind = {True: 'QuickGELU', False: 'GELU'}
-    cure = "set quick_gelu in the model config"
+    cure = 'set quick_gelu in the model config'
     if isinstance(model, str):
         other = model + '-quickgelu' if trained_quick_gelu else model.removesuffix('-quickgelu')
         cure = f'use model={other!r}'
@@ -180,8 +180,8 @@ def read_file(path: str | Path) -> tuple[dict[str, Tensor], bool | None]:
         state = open_clip.factory.load_state_dict(str(path), weights_only=True)
         tensors = all(isinstance(value, Tensor) for value in state.values())
     except Exception as error:
-        raise ValueError(f'{path} cannot be read as CLIP weights ({type(error).__name__}: '
-                         f'{str(error).splitlines()[0]})') from error
+        reason = ': '.join([type(error).__name__, *str(error).splitlines()[:1]])
+        raise ValueError(f'{path} cannot be read as CLIP weights ({reason})') from error
     if not tensors:
         raise ValueError(f'{path} is not a state dict of CLIP weights: it holds other things than '
                          'tensors')

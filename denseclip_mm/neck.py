@@ -82,7 +82,7 @@ class PixelTextNeck(BaseModule):
         vocabulary = Vocabulary(read_class_names(class_names))
         channels = list(neck['in_channels'])
         if not 0 <= score_map_index < len(channels):
-            raise ValueError(f'score_map_index={score_map_index} is no index of the wrapped neck\'s '
+            raise ValueError(f"score_map_index={score_map_index} is no index of the wrapped neck's "
                              f'in_channels={channels}')
         channels[score_map_index] += len(vocabulary.names)
         self.neck = MODELS.build({**neck, 'in_channels': channels})

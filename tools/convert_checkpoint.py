@@ -46,7 +46,8 @@ def main() -> None:
     print(f'wrote {args.dst}: {len(converted["state_dict"])} tensors\n'
           f'  backbone         {backbone["type"]}, layers {vision["layers"]}, width '
           f'{vision["width"]}, image_size {backbone["image_size"]}\n'
-          f'  prompt           {neck["prompt"]["num_context"]} contexts, {positions} text positions\n'
+          f'  prompt           {neck["prompt"]["num_context"]} contexts, {positions} text '
+          'positions\n'
           f'  context decoder  {decoder["num_layers"]} layers, width {decoder["width"]}\n'
           f'  classes          {model["decode_head"]["num_classes"]}')
 

@@ -116,8 +116,8 @@ class CLIPTextTower(nn.Module):
         if length > self.context_length:
             cure = 'shorten the names or use fewer contexts'
             if self.context_length < self.tower.context_length:
-                cure += (f'; this checkpoint carries only the first {self.context_length} positions '
-                         'of CLIP, convert it with --clip to get them all')
+                cure += (f'; this checkpoint carries only the first {self.context_length} of '
+                         "CLIP's positions, convert it with --clip to get them all")
             raise ValueError(f'{what} has {length} tokens, but the text tower takes '
                              f'{self.context_length}; {cure}')
 
@@ -136,8 +136,10 @@ def _require_causal(model: str | dict[str, Any], config: dict[str, Any]) -> None
     """Refuse text towers whose token states depend on later tokens, or that pool elsewhere."""
     text = config['text_cfg']
     reason = None
-    if text.get('hf_model_name') or text.get('hf_tokenizer_name'):
-        reason = f'is the Hugging Face model {text.get("hf_model_name", "")!r} or its tokenizer'
+    if text.get('hf_model_name'):
+        reason = f'is the Hugging Face model {text["hf_model_name"]!r}'
+    elif text.get('hf_tokenizer_name'):
+        reason = f'uses the Hugging Face tokenizer {text["hf_tokenizer_name"]!r}'
     elif text.get('no_causal_mask'):
         reason = 'is not causal (no_causal_mask)'
     elif text.get('embed_cls'):
@@ -149,5 +151,5 @@ def _require_causal(model: str | dict[str, Any], config: dict[str, Any]) -> None
     elif isinstance(model, str) and 'siglip' in model.lower():
         reason = "uses SigLIP's tokenizer"
     if reason:
-        raise ValueError(f'the text tower of {model!r} {reason}; CLIPTextTower needs a causal tower '
+        raise ValueError(f'the text tower of {model!r} {reason}; CLIPTextTower needs a causal one '
                          "with end-of-text pooling, such as that of 'RN50-quickgelu' or 'ViT-B-16'")

@@ -65,6 +65,7 @@ class TokenTree(nn.Module):
             'mask', torch.zeros(sees.shape).masked_fill_(~sees, float('-inf')), persistent=False)
 
     def __len__(self) -> int:
+        """T, the number of tokens."""
         return len(self.symbols)
 
 

@@ -1,0 +1,33 @@
+# One environment for every target: .venv, with the versions of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test test-onedl lint
+
+setup: .venv/ready
+
+.venv/ready: setup.py constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[openmmlab,dev]'
+	touch $@
+
+# The other stack: the same import names, put ahead on the path.
+.venv/onedl/ready: .venv/ready
+	rm -rf .venv/onedl
+	$(BIN)/python -m pip install --quiet --no-deps --target .venv/onedl --constraint constraints.txt \
+		onedl-mmsegmentation onedl-mmengine onedl-mmcv
+	touch $@
+
+demo: .venv/ready
+	$(BIN)/python tools/train.py configs/demo/denseclip_fpn_scenes.py --work-dir work_dirs/demo
+	$(BIN)/python tools/draw_score_maps.py configs/demo/denseclip_fpn_scenes.py \
+		"$$(cat work_dirs/demo/last_checkpoint)" work_dirs/demo/demo.png
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+test-onedl: .venv/onedl/ready
+	PYTHONPATH=.venv/onedl $(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .

@@ -1,0 +1,59 @@
+"""Reading a config for the tools, with the mistakes that cost hours named at once."""
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+
+def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
+                work_dir: str | None) -> Config:
+    """Read a config as mmseg's tools do.
+
+    Args:
+        path: config file.
+        options: what ``--cfg-options`` overrides.
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+        work_dir: where logs and checkpoints go; by default the config's own, or
+            ``work_dirs/<name of the config>``.
+
+    Raises:
+        FileNotFoundError: if there is no such config.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'there is no config {path!r} (looked from {Path.cwd()})')
+    cfg = Config.fromfile(path)
+    cfg.launcher = launcher
+    cfg.merge_from_dict(options or {})
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(path).stem)
+    return cfg
+
+
+def check_data(cfg: Config, *loaders: str) -> None:
+    """Refuse a run whose data are not where the config says.
+
+    Args:
+        cfg: the config.
+        loaders: dataloaders that the run will use, such as ``train_dataloader``.
+
+    Raises:
+        FileNotFoundError: if a folder is missing; says which, and the option that names another.
+    """
+    for loader in loaders:
+        key = f'{loader}.dataset'
+        dataset = cfg.get(loader, {}).get('dataset', {})
+        while 'dataset' in dataset:  # wrappers such as RepeatDataset
+            dataset, key = dataset['dataset'], key + '.dataset'
+        root = dataset.get('data_root')
+        folders = [('data_root', root)] if root else []
+        folders += [(f'data_prefix.{name}', str(Path(root or '') / folder))
+                    for name, folder in dataset.get('data_prefix', {}).items()
+                    if name in ('img_path', 'seg_map_path')]
+        for name, folder in folders:
+            if not Path(folder).is_dir():
+                raise FileNotFoundError(
+                    f'{loader}: there is no folder {folder!r} (looked from {Path.cwd()}); put or '
+                    f'link the data there, or name another by --cfg-options {key}.{name}=...')

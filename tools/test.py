@@ -1,0 +1,76 @@
+#!/usr/bin/env python
+"""Test a segmentor. The options are those of mmseg's tools/test.py."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
+
+from mmengine.config import Config, DictAction  # isort: skip
+from mmengine.runner import Runner  # isort: skip
+
+from denseclip_mm.config import check_data, load_config  # isort: skip
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description='Test (and evaluate) a segmentor')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--work-dir', help='folder of the log with the metrics')
+    parser.add_argument('--out', help='folder to save the predicted label maps in')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--show-dir', help='folder to save painted predictions in')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds a prediction is shown')
+    parser.add_argument('--tta', action='store_true', help='test time augmentation')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override entries of the config')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help='set by launchers')
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def apply_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Write the options into the config.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: if the config has no ``tta_pipeline`` to test with.
+    """
+    if not Path(args.checkpoint).is_file() and '://' not in args.checkpoint:
+        raise FileNotFoundError(f'there is no checkpoint {args.checkpoint!r} '
+                                f'(looked from {Path.cwd()})')
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        cfg.default_hooks.visualization.update(draw=True, show=args.show, wait_time=args.wait_time)
+        if args.show_dir:
+            cfg.visualizer.save_dir = args.show_dir
+    if args.out:
+        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+    if args.tta:
+        if 'tta_pipeline' not in cfg:
+            raise ValueError(f'{args.config} has no tta_pipeline, which --tta needs')
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        cfg.model = {**cfg.tta_model, 'module': cfg.model}
+
+
+def main() -> None:
+    """Build the runner of the config and test."""
+    args = parse_args()
+    try:
+        cfg = load_config(args.config, options=args.cfg_options, launcher=args.launcher,
+                          work_dir=args.work_dir)
+        apply_options(cfg, args)
+        check_data(cfg, 'test_dataloader')
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    Runner.from_cfg(cfg).test()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,52 @@
+#!/usr/bin/env python
+"""Train a segmentor. The options are those of mmseg's tools/train.py."""
+
+import argparse
+import os
+import sys
+
+import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
+
+from mmengine.config import DictAction  # isort: skip
+from mmengine.runner import Runner  # isort: skip
+
+from denseclip_mm.config import check_data, load_config  # isort: skip
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description='Train a segmentor')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints')
+    parser.add_argument('--resume', action='store_true',
+                        help='go on from the last checkpoint in the work dir')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override entries of the config, for example '
+                        'train_dataloader.batch_size=8')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help='set by launchers')
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    """Build the runner of the config and train."""
+    args = parse_args()
+    try:
+        cfg = load_config(args.config, options=args.cfg_options, launcher=args.launcher,
+                          work_dir=args.work_dir)
+        check_data(cfg, 'train_dataloader', 'val_dataloader')
+    except FileNotFoundError as error:
+        sys.exit(f'error: {error}')
+    cfg.resume = args.resume
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    Runner.from_cfg(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
