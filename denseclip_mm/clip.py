@@ -133,10 +133,11 @@ def _check_activation(model: str | dict[str, Any], pretrained: str, quick_gelu: 
     if quick_gelu == trained_quick_gelu:
         return
     kind = {True: 'QuickGELU', False: 'GELU'}
-    cure = 'set quick_gelu in the model config'
+    cure = f'set quick_gelu={trained_quick_gelu} in the model config'
     if isinstance(model, str):
         other = model + '-quickgelu' if trained_quick_gelu else model.removesuffix('-quickgelu')
-        cure = f'use model={other!r}'
+        if other != model and other in open_clip.list_models():
+            cure = f'use model={other!r}'
     raise ValueError(f'{pretrained!r} was trained with {kind[trained_quick_gelu]}, but model '
                      f'{model!r} computes {kind[quick_gelu]}; {cure}')
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
 
@@ -57,3 +58,17 @@ def check_data(cfg: Config, *loaders: str) -> None:
                 raise FileNotFoundError(
                     f'{loader}: there is no folder {folder!r} (looked from {Path.cwd()}); put or '
                     f'link the data there, or name another by --cfg-options {key}.{name}=...')
+
+
+def launch_on_cpu(cfg: Config) -> None:
+    """Let several processes train without a GPU, where mmengine's launcher would look for one.
+
+    Joins the processes that the launcher started (by the environment variables of
+    ``torch.distributed``) through gloo; mmengine then finds them joined. Does nothing where there
+    is a GPU or a single process.
+    """
+    if cfg.launcher != 'pytorch' or torch.cuda.is_available():
+        return
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)

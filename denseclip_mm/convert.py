@@ -137,8 +137,9 @@ def published_model(state: dict[str, Tensor]) -> dict[str, Any]:
                 type='ContextDecoder', width=decoder_width, num_heads=decoder_width // _HEAD_WIDTH,
                 num_layers=count(r'context_decoder\.decoder\.(\d+)\.')),
             score_map_index=index,
-            neck=dict(type='FPN', in_channels=in_channels, num_outs=count(
-                r'neck\.fpn_convs\.(\d+)\.'), out_channels=shape('neck.fpn_convs.0.conv.weight')[0])),
+            neck=dict(type='FPN', in_channels=in_channels,
+                      out_channels=shape('neck.fpn_convs.0.conv.weight')[0],
+                      num_outs=count(r'neck\.fpn_convs\.(\d+)\.'))),
         decode_head=dict(
             type='FPNHead', in_index=list(range(num_levels)), num_classes=num_classes,
             in_channels=[shape('decode_head.scale_heads.0.0.conv.weight')[1]] * num_levels,

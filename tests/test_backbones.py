@@ -10,12 +10,15 @@ import pytest
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from denseclip_mm.backbones import (
     AlignedBackbone,
     CLIPConvNeXt,
     CLIPResNet,
     CLIPVisionTransformer,
+    DenseAttentionPool,
 )
 
 EMBED_DIM = 24
@@ -32,12 +35,10 @@ def tiny_convnext(tiny_resnet: dict) -> dict:
     return dict(tiny_resnet, vision_cfg=dict(CONVNEXT_VISION))
 
 
-def repeated(halve: Callable[[int], int], start: int) -> list[int]:
-    """The size after each stage of a stack in which every stage halves its input."""
-    sizes = [start]
-    for _ in range(3):
-        sizes.append(halve(sizes[-1]))
-    return sizes
+@pytest.fixture
+def deep_vit(tiny_vit: dict) -> dict:
+    """open_clip config of a ViT with a block more than the maps need."""
+    return dict(tiny_vit, vision_cfg=dict(tiny_vit['vision_cfg'], layers=6))
 
 
 def up(size: int) -> int:
@@ -50,55 +51,73 @@ def down(size: int) -> int:
     return size // 2
 
 
+def repeated(halve: Callable[[int], int], size: int) -> list[int]:
+    """Sizes of four stages of which each but the first halves its input."""
+    sizes = [size]
+    while len(sizes) < 4:
+        sizes.append(halve(sizes[-1]))
+    return sizes
+
+
 @dataclass(frozen=True)
 class Kind:
     """A backbone under test.
 
     Attributes:
-        config: the fixture that holds its open_clip config; None for stock backbones.
         type: the class.
+        config: the fixture that holds its open_clip config; None for stock backbones.
         arguments: beside ``model``.
         channels: of its maps.
         sizes: side of the input to sides of the maps.
         dense: which map has the size of the dense embedding.
+        stages: the stem and the stages, as beginnings of parameter names.
     """
 
-    config: str | None
     type: type[nn.Module]
+    config: str | None
     arguments: dict
     channels: tuple[int, ...]
     sizes: Callable[[int], list[int]]
     dense: int = 3
+    stages: tuple[str | tuple[str, ...], ...] = ()
 
     def build(self, request: pytest.FixtureRequest, **changes: object) -> nn.Module:
+        """By its registered name, as a config builds it; the same weights every time."""
         arguments = {**self.arguments, **changes}
         if self.config is not None:
-            arguments = {'model': request.getfixturevalue(self.config), **arguments}
+            arguments.setdefault('model', request.getfixturevalue(self.config))
         torch.manual_seed(0)
-        # by its registered name, as a config builds it
         return randomise(MODELS.build(dict(arguments, type=self.type.__name__)))
 
 
 CLIP_KINDS = {
-    'resnet': Kind('tiny_resnet', CLIPResNet, dict(), (32, 64, 128, 256),
-                   lambda side: repeated(down, up(side) // 2)),
-    'vit': Kind('tiny_vit', CLIPVisionTransformer, dict(out_indices=(0, 1, 2, 3)), (64, ) * 4,
-                lambda side: [side // 16 * 4, side // 16 * 2, side // 16, side // 32], dense=2),
-    'convnext': Kind('tiny_convnext', CLIPConvNeXt, dict(), (24, 32, 48, 64),
-                     lambda side: repeated(down, side // 4)),
+    'resnet': Kind(
+        CLIPResNet, 'tiny_resnet', dict(), (32, 64, 128, 256),
+        lambda side: repeated(down, up(side) // 2),
+        stages=(('tower.conv', 'tower.bn'), *(f'tower.layer{n}.' for n in (1, 2, 3, 4)))),
+    'vit': Kind(
+        CLIPVisionTransformer, 'tiny_vit', dict(out_indices=(0, 1, 2, 3)), (64, ) * 4,
+        lambda side: [side // 16 * 4, side // 16 * 2, side // 16, side // 32], dense=2,
+        stages=(('tower.conv1.', 'tower.class_embedding', 'tower.positional_embedding',
+                 'tower.ln_pre.'), *(f'tower.transformer.resblocks.{n}.' for n in range(4)))),
+    'convnext': Kind(
+        CLIPConvNeXt, 'tiny_convnext', dict(), (24, 32, 48, 64),
+        lambda side: repeated(down, side // 4),
+        stages=('tower.trunk.stem.', *(f'tower.trunk.stages.{n}.' for n in range(4)))),
 }
 STOCK_KINDS = {
     f'aligned-{name}': Kind(
-        None, AlignedBackbone, dict(backbone=backbone, embed_dim=EMBED_DIM, image_size=64),
+        AlignedBackbone, None, dict(backbone=backbone, embed_dim=EMBED_DIM, image_size=64),
         (64, 128, 256, 512), lambda side: repeated(up, up(up(side))))
     for name, backbone in (('mmseg', STOCK_RESNET), ('timm', TIMM_RESNET))
 }
 KINDS = CLIP_KINDS | STOCK_KINDS
-WITH_TABLE = {name: kind for name, kind in KINDS.items()
-              if name not in ('convnext', 'aligned-timm')}
+CUT_VIT = Kind(CLIPVisionTransformer, 'deep_vit', dict(out_indices=(0, 1, 2, 4)), (64, ) * 4,
+               CLIP_KINDS['vit'].sizes, dense=2)
 
 
-def each(kinds: dict[str, Kind]) -> pytest.MarkDecorator:
+def each(kinds: dict[str, Kind], *without: str) -> pytest.MarkDecorator:
+    kinds = {name: kind for name, kind in kinds.items() if name not in without}
     return pytest.mark.parametrize('kind', kinds.values(), ids=kinds.keys())
 
 
@@ -122,27 +141,44 @@ def flat(outputs: tuple) -> list[Tensor]:
     return [*outputs[:-1], *outputs[-1]] if isinstance(outputs[-1], tuple) else list(outputs)
 
 
-def resized(table: Tensor, height: int, width: int) -> Tensor:
-    """OpenCV's bilinear resize of a square position table: independent of torch's."""
-    side = int((len(table) - 1)**0.5)
-    cells = table[1:].detach().numpy().reshape(side, side, -1)
-    cells = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
+def resized(table: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """A position table resized by OpenCV's bilinear interpolation, which is not torch's."""
+    cells = table[1:].detach().numpy().reshape(*source, -1)
+    cells = cv2.resize(cells, target[::-1], interpolation=cv2.INTER_LINEAR)
     return torch.cat([table[:1].detach(), torch.from_numpy(cells).flatten(0, 1)])
 
 
 def save_clip(config: dict, path: Path) -> open_clip.CLIP:
     """A whole open_clip model, random in every tensor, and its state dict at the path."""
     torch.manual_seed(3)
-    clip = randomise(open_clip.CLIP(**config)).eval()
+    clip = randomise(open_clip.CLIP(**config)).eval().requires_grad_(False)
     torch.save(clip.state_dict(), path)
     return clip
 
 
 def close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-5) -> None:
-    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+    assert ours.shape == theirs.shape
+    assert (ours - theirs).norm() <= tolerance * theirs.norm()
 
 
-# shapes ------------------------------------------------------------------------------------------
+def attention_pool(pool: nn.Module, fmap: Tensor, num_heads: int,
+                   grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """CLIP's attention pool by torch's own multi-head attention: global and dense embedding."""
+    width, size = fmap.shape[1], tuple(fmap.shape[2:])
+    attention = nn.MultiheadAttention(width, num_heads, batch_first=True)
+    projections = (pool.q_proj, pool.k_proj, pool.v_proj)
+    with torch.no_grad():
+        attention.in_proj_weight.copy_(torch.cat([layer.weight for layer in projections]))
+        attention.in_proj_bias.copy_(torch.cat([layer.bias for layer in projections]))
+        attention.out_proj.weight.copy_(torch.eye(width))
+        cells = torch.einsum('bchw->bhwc', fmap).flatten(1, 2)
+        tokens = torch.cat([cells.mean(1, keepdim=True), cells], dim=1)
+        tokens = tokens + resized(pool.positional_embedding, grid, size)
+        tokens = attention(tokens, tokens, tokens)[0] @ pool.c_proj.weight.T + pool.c_proj.bias
+    return tokens[:, 0], torch.einsum('bnc->bcn', tokens[:, 1:]).reshape(len(fmap), -1, *size)
+
+
+# Shapes
 
 
 @each(KINDS)
@@ -164,16 +200,168 @@ def test_maps_and_embedding_pair(kind: Kind, height: int, width: int,
 
 
 @each(KINDS)
-def test_image_size_sets_the_grid_of_the_table(kind: Kind, request: pytest.FixtureRequest) -> None:
-    backbone = kind.build(request, image_size=(64, 128))
-    tables = [parameter for name, parameter in backbone.named_parameters()
-              if name.endswith('positional_embedding')]
-    height, width = (kind.sizes(side)[kind.dense] for side in (64, 128))
-    assert [len(table) for table in tables] == (
-        [] if kind.type is CLIPConvNeXt else [1 + height * width])
+@pytest.mark.parametrize('image_size', [64, (64, 128)])
+def test_image_size_sets_the_rows_of_the_position_table(
+        kind: Kind, image_size: int | tuple[int, int], request: pytest.FixtureRequest) -> None:
+    backbone = kind.build(request, image_size=image_size)
+    height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+    rows = 1 + kind.sizes(height)[kind.dense] * kind.sizes(width)[kind.dense]
+    assert [len(table) for name, table in backbone.named_parameters()
+            if name.endswith('positional_embedding')] == [rows] * (kind.type is not CLIPConvNeXt)
 
 
-# gradients ---------------------------------------------------------------------------------------
+# Values
+
+
+@each(CLIP_KINDS)
+@pytest.mark.parametrize('size', [(64, 64), (96, 64), (160, 128)])
+def test_global_embedding_equals_open_clip(kind: Kind, size: tuple[int, int], tmp_path: Path,
+                                           request: pytest.FixtureRequest) -> None:
+    """At sizes that are not the model's own, open_clip's tower is given a resized table."""
+    clip = save_clip(request.getfixturevalue(kind.config), tmp_path / 'clip.pt')
+    backbone = kind.build(request, pretrained=str(tmp_path / 'clip.pt'))
+    backbone.init_weights()
+    with torch.no_grad():
+        image, _ = backbone.eval()(images(*size))[-1]
+        owner = {CLIPResNet: getattr(clip.visual, 'attnpool', None),
+                 CLIPVisionTransformer: clip.visual, CLIPConvNeXt: None}[kind.type]
+        if owner is not None:
+            grid, own = (tuple(kind.sizes(side)[kind.dense] for side in sides)
+                         for sides in (size, (64, 64)))
+            owner.positional_embedding = nn.Parameter(
+                resized(owner.positional_embedding, own, grid))
+        close(image, clip.visual(images(*size)))
+
+
+@each(CLIP_KINDS, 'vit')
+def test_maps_equal_open_clip(kind: Kind, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    clip = save_clip(request.getfixturevalue(kind.config), tmp_path / 'clip.pt')
+    backbone = kind.build(request, pretrained=str(tmp_path / 'clip.pt'))
+    backbone.init_weights()
+    with torch.no_grad():
+        maps = backbone.eval()(images(75, 101))[:4]
+        theirs = clip.visual.forward_intermediates(images(75, 101), indices=4,
+                                                   intermediates_only=True)
+    for ours, expected in zip(maps, theirs['image_intermediates'], strict=True):
+        close(ours, expected)
+
+
+def test_vit_pyramid_and_dense_embedding(tiny_vit: dict, tmp_path: Path) -> None:
+    """From open_clip's intermediate tokens, by functional calls with the pyramid's weights."""
+    clip = save_clip(tiny_vit, tmp_path / 'clip.pt').visual
+    backbone = CLIPVisionTransformer(model=tiny_vit, pretrained=str(tmp_path / 'clip.pt'),
+                                     out_indices=(0, 1, 2, 3))
+    randomise(backbone).init_weights()
+    with torch.no_grad():
+        *maps, (_, dense) = backbone.eval()(images())
+        taken = clip.forward_intermediates(images(), indices=[0, 1, 2, 3])['image_intermediates']
+        tokens = clip.ln_post(clip.transformer(clip._embeds(images())))[:, 1:] @ clip.proj
+
+        weights = dict(backbone.pyramid.named_parameters())
+        weights.update(backbone.pyramid.named_buffers())
+
+        def normed(level: int) -> Tensor:
+            return F.group_norm(taken[level], 1, weights[f'{level}.0.weight'],
+                                weights[f'{level}.0.bias'])
+
+        def doubled(fmap: Tensor, name: str) -> Tensor:
+            return F.conv_transpose2d(fmap, weights[f'{name}.weight'], weights[f'{name}.bias'],
+                                      stride=2)
+
+        finest = F.batch_norm(doubled(normed(0), '0.1'), weights['0.2.running_mean'],
+                              weights['0.2.running_var'], weights['0.2.weight'],
+                              weights['0.2.bias'])
+        expected = [doubled(F.gelu(finest), '0.4'), doubled(normed(1), '1.1'), normed(2),
+                    F.max_pool2d(normed(3), 2)]
+    for ours, theirs in zip(maps, expected, strict=True):
+        close(ours, theirs)
+    close(dense, tokens.transpose(1, 2).reshape(2, EMBED_DIM, 4, 4))
+
+
+def test_convnext_dense_embedding_is_the_head_of_every_cell(tiny_convnext: dict) -> None:
+    backbone = randomise(CLIPConvNeXt(model=tiny_convnext)).eval()
+    with torch.no_grad():
+        *maps, (image, dense) = backbone(images(96, 64))
+        head = backbone.tower.trunk.head.norm
+        for channels_last, embedding in ((maps[3].permute(0, 2, 3, 1), dense.permute(0, 2, 3, 1)),
+                                         (maps[3].mean((2, 3)), image)):
+            normed = F.layer_norm(channels_last, (64, ), head.weight, head.bias, head.eps)
+            close(embedding, normed @ backbone.tower.head.proj.weight.T)
+
+
+@pytest.mark.parametrize(('grid', 'size'), [
+    ((4, 4), (4, 4)), ((4, 4), (3, 6)), ((2, 6), (2, 6)), ((2, 6), (6, 2)), ((3, 2), (1, 1))])
+def test_dense_attention_pool(grid: tuple[int, int], size: tuple[int, int]) -> None:
+    pool = randomise(DenseAttentionPool(in_channels=32, embed_dim=12, num_heads=4, grid=grid))
+    fmap = torch.randn(2, 32, *size)
+    with torch.no_grad():
+        outputs = pool(fmap)
+    for ours, theirs in zip(outputs, attention_pool(pool, fmap, 4, grid), strict=True):
+        close(ours, theirs)
+
+
+@each(STOCK_KINDS)
+@pytest.mark.parametrize(('head_channels', 'num_heads'), [(64, 8), (256, 2)])
+def test_aligned_backbone_pools_the_last_stock_map(kind: Kind, head_channels: int, num_heads: int,
+                                                   request: pytest.FixtureRequest) -> None:
+    backbone = kind.build(request, head_channels=head_channels).eval()
+    with torch.no_grad():
+        *maps, pair = backbone(images(96, 64))
+        stock = backbone.backbone(images(96, 64))
+    for ours, theirs in zip(maps, stock, strict=True):
+        assert torch.equal(ours, theirs)
+    for ours, theirs in zip(pair, attention_pool(backbone.pool, stock[-1], num_heads, (2, 2)),
+                            strict=True):
+        close(ours, theirs)
+
+
+# Weights of another grid
+
+
+@each(CLIP_KINDS, 'convnext')
+@pytest.mark.parametrize('image_size', [(96, 64), 128])
+def test_pretrained_table_is_resized_to_the_crop(kind: Kind, image_size: int | tuple[int, int],
+                                                 tmp_path: Path,
+                                                 request: pytest.FixtureRequest) -> None:
+    clip = save_clip(request.getfixturevalue(kind.config), tmp_path / 'clip.pt')
+    backbone = kind.build(request, pretrained=str(tmp_path / 'clip.pt'), image_size=image_size)
+    backbone.init_weights()
+    tables = [next(parameter for name, parameter in tower.named_parameters()
+                   if name.endswith('positional_embedding'))
+              for tower in (backbone.tower, clip.visual)]
+    height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+    own, grid = (tuple(kind.sizes(side)[kind.dense] for side in sides)
+                 for sides in ((64, 64), (height, width)))
+    close(tables[0].detach(), resized(tables[1], own, grid))
+
+
+@each(KINDS, 'convnext')
+def test_checkpoint_of_another_image_size(kind: Kind, request: pytest.FixtureRequest) -> None:
+    source, target = (kind.build(request, image_size=size).eval() for size in (96, 64))
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter.mul_(1 + 0.1 * torch.rand_like(parameter))
+    target.load_state_dict(source.state_dict(), strict=True)
+    for size in ((96, 96), (64, 64), (64, 128)):
+        with torch.no_grad():
+            for ours, theirs in zip(flat(target(images(*size))), flat(source(images(*size))),
+                                    strict=True):
+                assert torch.equal(ours, theirs)
+
+
+@each(KINDS, 'convnext')
+def test_checkpoint_of_an_unknown_grid_is_refused(kind: Kind,
+                                                  request: pytest.FixtureRequest) -> None:
+    """5 rows could only be a square; 7 rows could be 2 x 3 or 3 x 2."""
+    backbone = kind.build(request)
+    state = backbone.state_dict()
+    name = next(name for name in state if name.endswith('positional_embedding'))
+    state[name] = state[name].new_zeros(7, state[name].shape[1])
+    with pytest.raises(RuntimeError, match='size mismatch for .*positional_embedding'):
+        backbone.load_state_dict(state)
+
+
+# Gradients and options
 
 
 @each(KINDS)
@@ -189,39 +377,180 @@ def test_gradient_reaches_every_parameter(kind: Kind, with_embeddings: bool,
     assert isinstance(outputs[-1], tuple) == with_embeddings
     assert len(outputs) == 4 + with_embeddings
     sum(tensor.square().mean() for tensor in flat(outputs)).backward()
-    without = [name for name, parameter in backbone.named_parameters() if parameter.grad is None]
-    assert without == []
+    assert [name for name, parameter in backbone.named_parameters()
+            if parameter.grad is None] == []
 
 
-@each(CLIP_KINDS)
-def test_without_embeddings_the_maps_are_the_same(kind: Kind, tmp_path: Path,
-                                                  request: pytest.FixtureRequest) -> None:
-    """Also through the weight file, of which the pooling part has to be left out."""
+@each(CLIP_KINDS | {'vit-cut': CUT_VIT})
+def test_maps_are_the_same_without_embeddings(kind: Kind, tmp_path: Path,
+                                              request: pytest.FixtureRequest) -> None:
+    """Also through a weight file, of which the pooling (and blocks without a map) stay unused."""
     save_clip(request.getfixturevalue(kind.config), tmp_path / 'clip.pt')
-    maps = []
+    backbones = []
     for with_embeddings in (True, False):
         backbone = kind.build(request, with_embeddings=with_embeddings,
-                              pretrained=str(tmp_path / 'clip.pt'))
+                              pretrained=str(tmp_path / 'clip.pt')).eval()
         backbone.init_weights()
         if hasattr(backbone, 'pyramid'):
             randomise(backbone.pyramid)
-            torch.manual_seed(5)
-            for layer in backbone.pyramid.modules():
-                if isinstance(layer, nn.ConvTranspose2d):
-                    nn.init.normal_(layer.weight)
-        with torch.no_grad():
-            maps.append(backbone.eval()(images())[:4])
-    for with_pair, alone in zip(*maps, strict=True):
-        assert torch.equal(with_pair, alone)
+        backbones.append(backbone)
+    with torch.no_grad():
+        both, alone = (backbone(images()) for backbone in backbones)
+    for ours, theirs in zip(alone, both[:4], strict=True):
+        assert torch.equal(ours, theirs)
+    sizes = [sum(parameter.numel() for parameter in backbone.parameters())
+             for backbone in backbones]
+    assert sizes[1] < sizes[0]
 
 
-def test_blocks_after_the_last_map_are_cut_without_embeddings(tiny_vit: dict, tmp_path: Path,
-                                                              ) -> None:
-    clip = save_clip(tiny_vit, tmp_path / 'clip.pt')
-    backbone = CLIPVisionTransformer(
-        model=tiny_vit, pretrained=str(tmp_path / 'clip.pt'), out_indices=(0, 1, 2, 2 - 2 + 1),
-        with_embeddings=False) if False else CLIPVisionTransformer(
-            model=dict(tiny_vit, vision_cfg=dict(tiny_vit['vision_cfg'], layers=6)),
-            out_indices=(0, 1, 2, 4), with_embeddings=False)
-    assert clip is not None
-    assert len(backbone.tower.transformer.resblocks) == 5
+@each(CLIP_KINDS)
+def test_gradient_checkpointing_changes_nothing(kind: Kind,
+                                                request: pytest.FixtureRequest) -> None:
+    results, calls = [], []
+    for with_cp in (False, True):
+        backbone = kind.build(request, with_cp=with_cp).train()
+        calls.append(0)
+
+        def count(*args: object) -> None:
+            calls[-1] += 1
+
+        blocks = [module for name, module in backbone.named_modules()
+                  if name.count('.') == kind.stages[-1].count('.') - 1
+                  and f'{name}.'.startswith(kind.stages[-1])]
+        leaf = [module for module in blocks[-1].modules() if not list(module.children())][-1]
+        leaf.register_forward_hook(count)
+        outputs = flat(backbone(images()))
+        sum(tensor.square().mean() for tensor in outputs).backward()
+        results.append([*outputs, *(parameter.grad for parameter in backbone.parameters())])
+    assert calls == [1, 2], 'the last block is computed again in backward'
+    for plain, recomputed in zip(*results, strict=True):
+        torch.testing.assert_close(recomputed, plain)
+
+
+@each(CLIP_KINDS)
+@pytest.mark.parametrize('frozen_stages', [-1, 0, 2, 4])
+def test_frozen_stages(kind: Kind, frozen_stages: int, request: pytest.FixtureRequest) -> None:
+    backbone = kind.build(request, frozen_stages=frozen_stages).eval().train()
+    beginnings = [start for stage in kind.stages[:frozen_stages + 1]
+                  for start in ([stage] if isinstance(stage, str) else stage)]
+
+    def is_frozen(name: str) -> bool:
+        return any(name.startswith(start) for start in beginnings)
+
+    buffers = {name: buffer.clone() for name, buffer in backbone.named_buffers()
+               if is_frozen(name)}
+    sum(tensor.square().mean() for tensor in flat(backbone(images()))).backward()
+    for name, parameter in backbone.named_parameters():
+        assert parameter.requires_grad != is_frozen(name), name
+        assert (parameter.grad is None) == is_frozen(name), name
+    for name, module in backbone.named_modules():
+        if not list(module.children()):
+            assert module.training != is_frozen(f'{name}.'), name
+    for name, buffer in backbone.named_buffers():
+        if is_frozen(name):
+            assert torch.equal(buffer, buffers[name]), name
+    assert not any(module.training for module in backbone.eval().modules())
+
+
+@each(CLIP_KINDS)
+def test_more_frozen_stages_than_there_are(kind: Kind, request: pytest.FixtureRequest) -> None:
+    with pytest.raises(ValueError, match=r'frozen_stages=5, but .* has 4 stages after its stem'):
+        kind.build(request, frozen_stages=5)
+
+
+@each(CLIP_KINDS)
+@pytest.mark.parametrize('norm_eval', [False, True])
+def test_norm_eval(kind: Kind, norm_eval: bool, request: pytest.FixtureRequest) -> None:
+    backbone = kind.build(request, norm_eval=norm_eval).train()
+    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
+    assert len(norms) == {CLIPResNet: 19, CLIPVisionTransformer: 1, CLIPConvNeXt: 0}[kind.type]
+    for module in backbone.modules():
+        assert module.training != (norm_eval and module in norms)
+
+
+@pytest.mark.parametrize(('sync_bn', 'norm'), [(True, nn.SyncBatchNorm), (False, nn.BatchNorm2d)])
+def test_vit_norm_between_processes(tiny_vit: dict, sync_bn: bool, norm: type[nn.Module]) -> None:
+    backbone = CLIPVisionTransformer(model=tiny_vit, out_indices=(0, 1, 2, 3), sync_bn=sync_bn)
+    assert [type(module) for module in backbone.modules()
+            if isinstance(module, _BatchNorm)] == [norm]
+
+
+def test_drop_path_grows_and_drops_in_training_only(tiny_vit: dict) -> None:
+    """At rate 0.9 blocks 1 to 3 lose a branch in 51 % to 99 % of the draws of two images."""
+    plain, dropping = (CLIP_KINDS['vit'].build(request=None, model=tiny_vit, drop_path_rate=rate)
+                       for rate in (0.0, 0.9))
+    rates = [[path.drop_prob for path in (block.ls_1, block.ls_2) if hasattr(path, 'drop_prob')]
+             for block in dropping.tower.transformer.resblocks]
+    assert rates[0] == []
+    assert [pytest.approx([rate, rate]) for rate in (0.3, 0.6, 0.9)] == rates[1:]
+    with torch.no_grad():
+        expected = flat(plain.eval()(images()))
+        for ours, theirs in zip(flat(dropping.eval()(images())), expected, strict=True):
+            assert torch.equal(ours, theirs)
+        # a map of block 0, which never drops, is as before; the last is another in every draw
+        draws = [flat(dropping.train()(images())) for _ in range(2)]
+        still, moving = (flat(plain.train()(images()))[level] for level in (0, 3))
+        assert torch.equal(draws[0][0], still)
+        assert not torch.equal(draws[0][3], moving)
+        assert not torch.equal(draws[0][3], draws[1][3])
+
+
+# Refusals
+
+
+@each(KINDS)
+def test_unknown_keyword(kind: Kind, request: pytest.FixtureRequest) -> None:
+    with pytest.raises(TypeError, match='with_embedings'):
+        kind.build(request, with_embedings=False)
+
+
+@pytest.mark.parametrize(('backbone', 'model', 'message'), [
+    (CLIPResNet, 'ViT-B-16', "tower of 'ViT-B-16' is a ViT, not a ResNet; use CLIPVisionTransf"),
+    (CLIPResNet, 'convnext_base', 'is a timm, not a ResNet; use CLIPConvNeXt'),
+    (CLIPVisionTransformer, 'RN50', 'is a ResNet, not a ViT; use CLIPResNet'),
+    (CLIPVisionTransformer, 'ViT-B-16-SigLIP', 'is a timm, not a ViT'),
+    (CLIPConvNeXt, 'RN50', 'is a ResNet, not a timm; use CLIPResNet'),
+    (CLIPConvNeXt, 'ViT-B-16-SigLIP', 'is a VisionTransformer; CLIPConvNeXt takes ConvNeXt'),
+    (CLIPResNet, 'RN51', "no model 'RN51'; similar names: RN50"),
+    (CLIPResNet, dict(embed_dim=8), r"lacks \['text_cfg', 'vision_cfg'\]"),
+])
+def test_model_of_another_kind(backbone: type[nn.Module], model: str | dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        backbone(model=model)
+
+
+@pytest.mark.parametrize(('vision', 'message'), [
+    (dict(timm_pool='rot_attn'), "pool.*'rot_attn'"),
+    (dict(timm_pool='max'), "pool.*'max'"),
+    (dict(timm_proj=''), "proj.*''"),
+    (dict(timm_proj='none'), "proj.*'none'"),
+])
+def test_convnext_that_does_not_project_a_mean(tiny_convnext: dict, vision: dict,
+                                               message: str) -> None:
+    tiny_convnext['vision_cfg'].update(vision)
+    with pytest.raises(ValueError, match=message):
+        CLIPConvNeXt(model=tiny_convnext)
+
+
+@pytest.mark.parametrize(('vision', 'arguments', 'message'), [
+    (dict(), dict(out_indices=(0, 1, 2)), r'out_indices=\(0, 1, 2\): four of the blocks 0 to 3'),
+    (dict(), dict(out_indices=(0, 1, 2, 4)), r'four of the blocks 0 to 3'),
+    (dict(), dict(out_indices=(-1, 0, 1, 2)), r'four of the blocks 0 to 3'),
+    (dict(), dict(out_indices=(1, 1, 2, 3)), r'four of the blocks 0 to 3'),
+    (dict(), dict(), r'out_indices=\(3, 5, 7, 11\): four of the blocks 0 to 3'),
+    (dict(pool_type='avg'), dict(), 'does not pool at its class token'),
+    (dict(attentional_pool=True), dict(), 'does not pool at its class token'),
+    (dict(ls_init_value=0.1), dict(out_indices=(0, 1, 2, 3), drop_path_rate=0.1),
+     'drop_path_rate is not supported with the layer scale'),
+])
+def test_vit_without_what_is_asked_for(tiny_vit: dict, vision: dict, arguments: dict,
+                                       message: str) -> None:
+    tiny_vit['vision_cfg'].update(vision)
+    with pytest.raises(ValueError, match=message):
+        CLIPVisionTransformer(model=tiny_vit, **arguments)
+
+
+def test_head_channels_must_divide_the_last_map() -> None:
+    with pytest.raises(ValueError, match='512 channels, no multiple of head_channels=100'):
+        AlignedBackbone(backbone=STOCK_RESNET, embed_dim=EMBED_DIM, image_size=64,
+                        head_channels=100)

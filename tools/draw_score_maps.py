@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument('checkpoint')
     parser.add_argument('out', help='picture to write')
     parser.add_argument('--index', type=int, default=0, help='which image of the validation set')
-    parser.add_argument('--classes', nargs='+', help='whose score maps; default: three in the image')
+    parser.add_argument('--classes', nargs='+', help='score maps to draw (default: three)')
     parser.add_argument('--device', default='cpu')
     args = parser.parse_args()
     try:

@@ -11,7 +11,7 @@ import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
 from mmengine.config import Config, DictAction  # isort: skip
 from mmengine.runner import Runner  # isort: skip
 
-from denseclip_mm.config import check_data, load_config  # isort: skip
+from denseclip_mm.config import check_data, launch_on_cpu, load_config  # isort: skip
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,6 +69,7 @@ def main() -> None:
         check_data(cfg, 'test_dataloader')
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
+    launch_on_cpu(cfg)
     Runner.from_cfg(cfg).test()
 
 

@@ -10,7 +10,7 @@ import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
 from mmengine.config import DictAction  # isort: skip
 from mmengine.runner import Runner  # isort: skip
 
-from denseclip_mm.config import check_data, load_config  # isort: skip
+from denseclip_mm.config import check_data, launch_on_cpu, load_config  # isort: skip
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,6 +45,7 @@ def main() -> None:
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    launch_on_cpu(cfg)
     Runner.from_cfg(cfg).train()
 
 

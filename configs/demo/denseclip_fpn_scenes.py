@@ -1,4 +1,4 @@
-# DenseCLIP on the embedded scenes, with towers small enough for two CPU cores and no files to fetch.
+# DenseCLIP on the embedded scenes, with towers that two CPU cores can train; no files are fetched.
 _base_ = '../_base_/default_runtime.py'
 clip = dict(
     embed_dim=64,

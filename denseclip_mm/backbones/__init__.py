@@ -1,4 +1,4 @@
-"""Image towers that give four feature maps and, beside them, the image in CLIP's embedding space."""
+"""Image towers: four feature maps and, beside them, the image in CLIP's embedding space."""
 
 from denseclip_mm.backbones.aligned import AlignedBackbone
 from denseclip_mm.backbones.convnext import CLIPConvNeXt

@@ -94,7 +94,8 @@ class CLIPVisionTransformer(CLIPTower):
         positions = resize_position_table(tower.positional_embedding, tuple(size), tower.grid_size)
         x_BND = tower.ln_pre(tower.patch_dropout(x_BND + positions.to(x_BND.dtype)))
         x_BND, tokens = tower.transformer.forward_intermediates(x_BND, indices=self.out_indices)
-        maps = [scale(taken[:, 1:].transpose(1, 2).unflatten(2, size))
+        # contiguous: on a channels-last map of frozen blocks, GroupNorm's backward crashes (CPU)
+        maps = [scale(taken[:, 1:].transpose(1, 2).unflatten(2, size).contiguous())
                 for scale, taken in zip(self.pyramid, tokens, strict=True)]
         if not self.with_embeddings:
             return tuple(maps)

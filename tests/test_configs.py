@@ -1,0 +1,127 @@
+"""Every config builds at full size and runs a training step and a test step on tiny files."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS, MODELS
+
+from denseclip_mm.neck import PixelTextNeck
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+SUFFIXES = {  # of images and labels, as the datasets' own conversion scripts name them
+    'CityscapesDataset': ('_leftImg8bit.png', '_gtFine_labelTrainIds.png'),
+    'COCOStuffDataset': ('.jpg', '_labelTrainIds.png'),
+}
+SIDE = 64
+
+
+def write_files(dataset: dict, root: Path) -> None:
+    """Two images with random labels, where the dataset's config looks for them."""
+    rng = np.random.default_rng(0)
+    suffixes = SUFFIXES.get(dataset['type'], ('.jpg', '.png'))
+    for folder, suffix in zip(('img_path', 'seg_map_path'), suffixes, strict=True):
+        path = root / dataset['data_prefix'][folder]
+        path.mkdir(parents=True, exist_ok=True)
+        shape = (80, 96, 3) if folder == 'img_path' else (80, 96)
+        for name in 'ab':
+            cv2.imwrite(str(path / f'{name}{suffix}'), rng.integers(0, 11, shape, dtype=np.uint8))
+    if 'ann_file' in dataset:
+        (root / dataset['ann_file']).parent.mkdir(parents=True, exist_ok=True)
+        (root / dataset['ann_file']).write_text('a\nb\n')
+
+
+def shrink(pipeline: list[dict]) -> None:
+    """Small crops; the model keeps its size."""
+    for step in pipeline:
+        if step['type'] == 'RandomCrop':
+            step['crop_size'] = (SIDE, SIDE)
+        elif step['type'] in ('Resize', 'RandomResize'):
+            step['scale'] = (96, 80)
+
+
+def load(path: Path, data_root: Path) -> Config:
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        if 'data_root' in loader.dataset:
+            write_files(loader.dataset, data_root)
+            loader.dataset.data_root = str(data_root)
+            shrink(loader.dataset.pipeline)
+    cfg.model.data_preprocessor.size = (SIDE, SIDE)
+    return cfg
+
+
+def without_weights(model: dict) -> dict:
+    """The model config without anything to fetch."""
+    for part in (model.backbone, model.neck.get('text_encoder', {}),
+                 model.backbone.get('backbone', {})):
+        part.pop('pretrained', None)
+        part.pop('init_cfg', None)
+    return model
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT / 'configs')))
+def test_builds_and_runs_a_step(path, tmp_path):
+    torch.manual_seed(0)
+    cfg = load(path, tmp_path)
+    train, val = (DATASETS.build(loader.dataset)
+                  for loader in (cfg.train_dataloader, cfg.val_dataloader))
+    model = MODELS.build(without_weights(cfg.model))
+    model.init_weights()
+    if isinstance(model.neck, PixelTextNeck):
+        assert len(model.neck.class_names) == len(train.metainfo['classes'])
+        assert model.neck.class_names == [name.strip() for name in train.metainfo['classes']]
+    assert model.decode_head.num_classes == len(train.metainfo['classes'])
+
+    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    weight = model.decode_head.conv_seg.weight.detach().clone()
+    losses = model.train().train_step(pseudo_collate([train[0], train[1]]), optim_wrapper)
+    assert all(torch.isfinite(value).all() for value in losses.values())
+    assert ('aux.loss_ce' in losses) == isinstance(model.neck, PixelTextNeck)
+    assert not torch.equal(weight, model.decode_head.conv_seg.weight)
+
+    result = model.eval().test_step(pseudo_collate([val[0]]))[0]
+    assert result.pred_sem_seg.shape == result.gt_sem_seg.shape
+    assert result.pred_sem_seg.data.max() < model.decode_head.num_classes
+
+
+@pytest.mark.parametrize('name', ['denseclip_fpn', 'denseclip_fpn_r101', 'denseclip_fpn_vitb16'])
+def test_published_hyper_parameters(name):
+    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    side, stride = (640, 426) if 'vit' in name else (512, 341)
+    assert cfg.model.backbone.image_size == side == cfg.model.data_preprocessor.size[0]
+    assert cfg.model.test_cfg == dict(mode='slide', crop_size=(side, side), stride=(stride, stride))
+    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999),
+                                               weight_decay=1e-4)
+    assert cfg.optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult == 0.1
+    warmup, poly = cfg.param_scheduler
+    assert (warmup.start_factor, warmup.end) == (1e-6, 1500)
+    assert (poly.power, poly.eta_min, poly.end) == (0.9, 1e-6, 80000)
+    assert cfg.train_dataloader.batch_size * 8 == 32
+    np.testing.assert_allclose(cfg.model.data_preprocessor.mean,
+                               255 * np.array([0.48145466, 0.4578275, 0.40821073]))
+    np.testing.assert_allclose(cfg.model.data_preprocessor.std,
+                               255 * np.array([0.26862954, 0.26130258, 0.27577711]))
+    assert cfg.model.auxiliary_head.tau == 0.07
+    assert cfg.model.auxiliary_head.loss_decode.loss_weight == 0.4
+
+
+@pytest.mark.parametrize(('name', 'millions'), [
+    ('denseclip_fpn', 50.3), ('denseclip_fpn_r101', 67.8), ('denseclip_fpn_vitb16', 105.3)])
+def test_published_parameter_counts(name, millions):
+    """DenseCLIP, Table 1: parameters without the text tower."""
+    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    init_default_scope('mmseg')
+    model = MODELS.build(without_weights(cfg.model))
+    count = sum(parameter.numel() for key, parameter in model.named_parameters()
+                if 'text_encoder' not in key)
+    assert round(count / 1e6, 1) == pytest.approx(millions, abs=0.11)

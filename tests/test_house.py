@@ -1,0 +1,59 @@
+"""The rules of the house, checked."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+FILES = sorted((ROOT / 'denseclip_mm').rglob('*.py'))
+# Floors, lowest first; a floor imports from itself and from below.
+FLOORS = ['version', 'compat', 'clip', 'text', 'backbones', 'context_decoder', 'class_names',
+          'neck', 'head', 'datasets', 'hooks', 'config', 'convert']
+
+
+def module_of(path) -> str:
+    return path.relative_to(ROOT / 'denseclip_mm').with_suffix('').parts[0]
+
+
+def imports(tree: ast.Module) -> list[str]:
+    return [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)] + [
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
+        for alias in node.names]
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_file(path):
+    tree = ast.parse(path.read_text())
+    assert len(path.read_text().splitlines()) <= 250
+    own = module_of(path)
+    if own != '__init__':
+        for name in imports(tree):
+            if name.startswith('denseclip_mm.'):
+                assert FLOORS.index(name.split('.')[1]) <= FLOORS.index(own), f'{own} <- {name}'
+    if own in ('text', 'clip'):
+        assert not any(name.startswith('mm') for name in imports(tree)), 'knows open_clip alone'
+    for node in ast.walk(tree):
+        assert not (isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'print')
+        if isinstance(node, ast.FunctionDef):
+            defaults = node.args.defaults + [d for d in node.args.kw_defaults if d is not None]
+            assert not any(isinstance(d, ast.List | ast.Dict | ast.Set) for d in defaults)
+            if node.name == '__init__':
+                assert node.args.kwarg is None, f'{own}.__init__ swallows typos'
+
+
+def test_registered_names_are_free():
+    """Importing mmseg alone, none of our names is in its registries or mmengine's."""
+    code = ('from denseclip_mm import compat; compat.stub_missing_ops()\n'
+            'import sys; ours = sys.modules["denseclip_mm"].__all__\n'
+            'from mmseg.registry import DATASETS, HOOKS, MODELS\n'
+            'import mmseg.models, mmseg.datasets, mmseg.engine\n'
+            'for name in ours:\n'
+            '    for registry in (DATASETS, HOOKS, MODELS):\n'
+            '        assert name not in registry._module_dict, name\n'
+            'from mmengine.registry import MODELS as ROOT_MODELS\n'
+            'assert MODELS.get("PixelTextNeck") is ROOT_MODELS.get("PixelTextNeck")\n')
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)

@@ -1,0 +1,204 @@
+"""The tools, end to end, on procedural scenes and a tiny model: as a user would call them."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mmseg
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+DEMO = ROOT / 'configs/demo/denseclip_fpn_scenes.py'
+SMALL = """
+clip = dict(embed_dim=32, quick_gelu=True,
+            vision_cfg=dict(image_size=64, layers=[1, 1, 1, 1], width=8),
+            text_cfg=dict(context_length=77, vocab_size=49408, width=32, heads=2, layers=2))
+model = dict(
+    data_preprocessor=dict(size=(64, 64)),
+    backbone=dict(model=dict(_delete_=True, **clip), image_size=64),
+    neck=dict(text_encoder=dict(model=dict(_delete_=True, **clip)),
+              neck=dict(in_channels=[32, 64, 128, 256])))
+train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,
+                        dataset=dict(image_size=64))
+val_dataloader = dict(num_workers=0, persistent_workers=False,
+                      dataset=dict(image_size=64, length=6))
+test_dataloader = val_dataloader
+train_cfg = dict(max_iters=6, val_interval=3)
+default_hooks = dict(checkpoint=dict(interval=3, max_keep_ckpts=3), logger=dict(interval=1))
+"""
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    path = tmp_path / 'small.py'
+    path.write_text(f"_base_ = '{DEMO}'\n{SMALL}")
+    return path
+
+
+def run(*words: object, cwd: Path, **env: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *map(str, words)], cwd=cwd, text=True, timeout=400,
+                          capture_output=True, env={**os.environ, 'OMP_NUM_THREADS': '1', **env})
+
+
+def succeed(*words: object, cwd: Path, **env: str) -> str:
+    done = run(*words, cwd=cwd, **env)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-4000:]
+    return output
+
+
+def last_miou(output: str) -> float:
+    return float(output.rsplit('mIoU: ', 1)[1].split()[0])
+
+
+def test_train_kill_resume_test(config, tmp_path):
+    """Killed after its first checkpoint, training goes on from there; test.py agrees with it."""
+    train = [ROOT / 'tools/train.py', config, '--work-dir', tmp_path / 'work']
+    process = subprocess.Popen(
+        [sys.executable, *map(str, train), '--cfg-options', 'train_cfg.max_iters=1000'],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    last = tmp_path / 'work/last_checkpoint'
+    deadline = time.monotonic() + 300
+    while not last.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed_at = int(Path(last.read_text()).stem.removeprefix('iter_'))
+    assert killed_at % 3 == 0
+
+    output = succeed(*train, '--resume', '--cfg-options', f'train_cfg.max_iters={killed_at + 3}',
+                     cwd=tmp_path)
+    assert f'resumed epoch: 0, iter: {killed_at}' in output
+    assert f'Iter(train) [{killed_at + 1}/' in output
+    assert f'Iter(train) [{killed_at}/' not in output
+    trained = last_miou(output)
+
+    checkpoint = tmp_path / f'work/iter_{killed_at + 3}.pth'
+    tested = succeed(ROOT / 'tools/test.py', config, checkpoint, '--work-dir', tmp_path / 'test',
+                     '--out', tmp_path / 'out', '--show-dir', 'shown', cwd=tmp_path)
+    assert last_miou(tested) == trained
+    assert len(list((tmp_path / 'out').glob('scene-1-*.png'))) == 6
+    assert list((tmp_path / 'test').rglob('shown/**/*.png'))
+
+    picture = tmp_path / 'picture.png'
+    succeed(ROOT / 'tools/draw_score_maps.py', config, checkpoint, picture, '--index', 2,
+            '--classes', 'red star', 'grass', cwd=tmp_path)
+    assert picture.stat().st_size > 10_000
+
+
+def test_trains_from_mmsegs_own_tool(config, tmp_path):
+    """``custom_imports`` is all that mmseg's tools/train.py needs."""
+    own = Path(mmseg.__file__).parent / '.mim/tools/train.py'
+    if not own.is_file():
+        pytest.skip('this mmseg ships no tools')
+    output = succeed(own, config, '--work-dir', tmp_path / 'work', cwd=tmp_path)
+    assert 'mIoU before training' in output
+
+
+def test_amp_and_tta(config, tmp_path):
+    with config.open('a') as file:
+        file.write("tta_pipeline = [dict(type='TestTimeAug', transforms=["
+                   "[dict(type='RandomFlip', prob=p) for p in (0.0, 1.0)],"
+                   "[dict(type='PackSegInputs')]])]\n")
+    output = succeed(ROOT / 'tools/train.py', config, '--amp', '--work-dir', tmp_path / 'work',
+                     '--cfg-options', 'optim_wrapper.dtype=bfloat16', cwd=tmp_path)
+    assert "type = 'AmpOptimWrapper'" in output or "type='AmpOptimWrapper'" in output
+    checkpoint = tmp_path / 'work/iter_6.pth'
+    plain = succeed(ROOT / 'tools/test.py', config, checkpoint, cwd=tmp_path)
+    flipped = succeed(ROOT / 'tools/test.py', config, checkpoint, '--tta', cwd=tmp_path)
+    assert np.isfinite([last_miou(plain), last_miou(flipped)]).all()
+
+
+DUMP = """
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class DumpHook(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen = [sample.img_path for sample in data_batch['data_samples']]
+
+    def after_train(self, runner):
+        torch.save(dict(state=runner.model.module.state_dict(), seen=self.seen),
+                   f'rank{get_rank()}.pth')
+"""
+
+
+def test_two_processes_hold_equal_parameters(config, tmp_path):
+    (tmp_path / 'dump_hook.py').write_text(DUMP)
+    with config.open('a') as file:
+        file.write("custom_imports = dict(imports=['denseclip_mm', 'dump_hook'])\n"
+                   "custom_hooks = [dict(type='DumpHook')]\n")
+    output = succeed('-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29541',
+                     ROOT / 'tools/train.py', config, '--launcher', 'pytorch', '--work-dir',
+                     tmp_path / 'work', cwd=tmp_path, PYTHONPATH=os.pathsep.join(
+                         [str(tmp_path), os.environ.get('PYTHONPATH', '')]))
+    assert 'Iter(train) [6/6]' in output
+    first, second = (torch.load(tmp_path / f'rank{rank}.pth') for rank in (0, 1))
+    assert not set(first['seen']) & set(second['seen'])  # each saw images of its own
+    for key, value in first['state'].items():
+        if 'running_' not in key:  # batch norm statistics are each process's own
+            assert torch.equal(value, second['state'][key]), key
+
+
+def test_camvid(shared, tmp_path):
+    """The main job's config on real images: a few steps, a validation, and inference."""
+    shutil.copytree(shared / 'data/camvid/annotations/val', tmp_path / 'data/annotations/val')
+    shutil.copytree(shared / 'data/camvid/images/val', tmp_path / 'data/images/val')
+    for folder in ('annotations', 'images'):
+        for path in sorted((tmp_path / f'data/{folder}/val').iterdir())[4:]:
+            path.unlink()
+        (tmp_path / f'data/{folder}/train').symlink_to(f'{shared}/data/camvid/{folder}/train')
+    root = tmp_path / 'data'
+    output = succeed(
+        ROOT / 'tools/train.py', ROOT / 'configs/demo/denseclip_fpn_r50_camvid_cpu.py',
+        '--work-dir', tmp_path / 'work', '--cfg-options', 'train_cfg.max_iters=2',
+        'train_cfg.val_interval=2', 'default_hooks.logger.interval=1',
+        'default_hooks.checkpoint.interval=1000', 'default_hooks.checkpoint.save_last=False',
+        'default_hooks.checkpoint.save_best=None', 'train_dataloader.batch_size=2',
+        f'train_dataloader.dataset.data_root={root}', f'val_dataloader.dataset.data_root={root}',
+        cwd=tmp_path)
+    assert '|  bicyclist |' in output and last_miou(output) > 0
+
+
+@pytest.mark.parametrize(('words', 'message'), [
+    (['tools/train.py', 'configs/missing.py'], "there is no config 'configs/missing.py'"),
+    (['tools/train.py', 'configs/denseclip_fpn.py'],
+     "train_dataloader: there is no folder 'data/ade/ADEChallengeData2016'"),
+    (['tools/test.py', str(DEMO), 'nothing.pth'], "there is no checkpoint 'nothing.pth'"),
+    (['tools/draw_score_maps.py', 'nothing.py', 'nothing.pth', 'out.png'], 'there is no config'),
+])
+def test_one_line_errors(words, message, tmp_path):
+    done = run(ROOT / words[0], *(ROOT / word if word == 'configs/denseclip_fpn.py' else word
+                                  for word in words[1:]), cwd=tmp_path)
+    assert done.returncode == 1
+    error = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+    assert len(error) == 1 and message in error[0]
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize(('option', 'message'), [
+    ('model.decode_head.num_classes=41', 'decode_head has num_classes=41, but the neck has 42'),
+    ('train_dataloader.dataset.metainfo.classes=["grass"]', 'training set has 1 classes'),
+    ('model.neck.prompt.num_contexts=4', "unexpected keyword argument 'num_contexts'"),
+    ('model.neck.class_names=ade20', "class_names='ade20' is neither a file nor a dataset"),
+    ('model.neck.text_encoder.model=RN50-quickgelu',
+     'image is embedded in 32 channels, the text in 1024'),
+    ('model.backbone.pretrained=/nowhere/RN50.pt', 'is neither a file nor one of the tags'),
+])
+def test_bad_configs_stop_before_training(config, tmp_path, option, message):
+    done = run(ROOT / 'tools/train.py', config, '--work-dir', 'work', '--cfg-options', option,
+               cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr.strip().splitlines()[-1]
+    assert 'Iter(train)' not in done.stdout + done.stderr
