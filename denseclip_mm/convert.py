@@ -41,7 +41,7 @@ def convert(checkpoint: dict[str, Any],
             text positions that the checkpoint lacks are taken.
 
     Returns:
-        Our checkpoint (``meta`` and ``state_dict``), and the model config that it fits.
+        Our checkpoint (``meta`` and ``state_dict``), and a model config in its sizes.
 
     Raises:
         ValueError: if the checkpoint is something else, has tensors too many or too few, or does
@@ -98,7 +98,7 @@ def published_model(state: dict[str, Tensor]) -> dict[str, Any]:
     text_cfg = dict(
         context_length=max(77, shape('text_encoder.positional_embedding')[0]),
         vocab_size=shape('text_encoder.token_embedding.weight')[0], width=text_width,
-        heads=text_width // _HEAD_WIDTH,
+        heads=max(1, text_width // _HEAD_WIDTH),
         layers=count(r'text_encoder\.transformer\.resblocks\.(\d+)\.'))
     num_maps = count(r'neck\.lateral_convs\.(\d+)\.')
     in_channels = [shape(f'neck.lateral_convs.{index}.conv.weight')[1] for index in range(num_maps)]
@@ -107,13 +107,16 @@ def published_model(state: dict[str, Tensor]) -> dict[str, Any]:
 
     if 'backbone.class_embedding' in state:
         index, kind = 2, 'CLIPVisionTransformer'
+        layers = count(r'backbone\.transformer\.resblocks\.(\d+)\.')
+        # After which blocks the maps leave is not in the file, and no tensor depends on it.
+        maps = dict(out_indices=tuple(range(layers - 4, layers)))
         patch_size = shape('backbone.conv1.weight')[-1]
         stride = patch_size
-        vision_cfg = dict(layers=count(r'backbone\.transformer\.resblocks\.(\d+)\.'),
-                          width=shape('backbone.conv1.weight')[0], patch_size=patch_size)
+        vision_cfg = dict(layers=layers, width=shape('backbone.conv1.weight')[0],
+                          patch_size=patch_size)
         cells = shape('backbone.positional_embedding')[0] - 1
     else:
-        index, kind = 3, 'CLIPResNet'
+        index, kind, maps = 3, 'CLIPResNet', {}
         stride = 32
         vision_cfg = dict(
             layers=[count(rf'backbone\.layer{stage}\.(\d+)\.') for stage in (1, 2, 3, 4)],
@@ -126,15 +129,15 @@ def published_model(state: dict[str, Tensor]) -> dict[str, Any]:
     return dict(
         type='mmseg.EncoderDecoder',
         backbone=dict(type=kind, model=clip, image_size=stride * round(cells**0.5),
-                      **(dict(out_indices=_out_indices(vision_cfg['layers']))
-                         if index == 2 else {})),
+                      **maps),
         neck=dict(
             type='PixelTextNeck',
             text_encoder=dict(type='CLIPTextTower', model=clip),
             prompt=dict(type='LearnedContext', num_context=shape('contexts')[1]),
             class_names=[f'class {number}' for number in range(num_classes)],
             context_decoder=dict(
-                type='ContextDecoder', width=decoder_width, num_heads=decoder_width // _HEAD_WIDTH,
+                type='ContextDecoder', width=decoder_width,
+                num_heads=max(1, decoder_width // _HEAD_WIDTH),
                 num_layers=count(r'context_decoder\.decoder\.(\d+)\.')),
             score_map_index=index,
             neck=dict(type='FPN', in_channels=in_channels,
@@ -146,11 +149,6 @@ def published_model(state: dict[str, Tensor]) -> dict[str, Any]:
             channels=shape('decode_head.conv_seg.weight')[1], norm_cfg=dict(type='BN'),
             feature_strides=[4 * 2**level for level in range(num_levels)]),
         auxiliary_head=dict(type='ScoreMapHead', in_index=num_maps, num_classes=num_classes))
-
-
-def _out_indices(layers: int) -> list[int]:
-    """Where a ViT's maps leave: 3, 5, 7, 11 of 12 blocks, and in proportion otherwise."""
-    return [layers * third // 12 - 1 for third in (4, 6, 8, 12)]
 
 
 def _rename(key: str) -> str:

@@ -245,7 +245,7 @@ def test_quick_gelu_weights_in_a_gelu_model(
 
 def test_gelu_weights_in_a_quick_gelu_model():
     """A tag whose metadata in open_clip contradict the model's; there is no other name to use."""
-    with pytest.raises(ValueError, match='trained with GELU, but .* computes QuickGELU; set '
+    with pytest.raises(ValueError, match=r'trained with GELU, but .* computes QuickGELU; set '
                                          'quick_gelu=False in the model config'):
         read_weights('roberta-ViT-B-32', 'laion2b_s12b_b32k')
 

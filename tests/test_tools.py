@@ -82,10 +82,9 @@ def test_train_kill_resume_test(config, tmp_path):
 
     checkpoint = tmp_path / f'work/iter_{killed_at + 3}.pth'
     tested = succeed(ROOT / 'tools/test.py', config, checkpoint, '--work-dir', tmp_path / 'test',
-                     '--out', tmp_path / 'out', '--show-dir', 'shown', cwd=tmp_path)
+                     '--out', tmp_path / 'out', cwd=tmp_path)
     assert last_miou(tested) == trained
     assert len(list((tmp_path / 'out').glob('scene-1-*.png'))) == 6
-    assert list((tmp_path / 'test').rglob('shown/**/*.png'))
 
     picture = tmp_path / 'picture.png'
     succeed(ROOT / 'tools/draw_score_maps.py', config, checkpoint, picture, '--index', 2,
@@ -102,14 +101,23 @@ def test_trains_from_mmsegs_own_tool(config, tmp_path):
     assert 'mIoU before training' in output
 
 
-def test_amp_and_tta(config, tmp_path):
+def test_amp_is_refused_or_runs(config, tmp_path):
+    """mmengine takes ``--amp`` on a GPU; without one it says so before training."""
+    done = run(ROOT / 'tools/train.py', config, '--amp', '--work-dir', 'work', cwd=tmp_path)
+    output = done.stdout + done.stderr
+    assert "'AmpOptimWrapper'" in output
+    if torch.cuda.is_available():
+        assert done.returncode == 0, output[-4000:]
+    else:
+        assert 'is only available' in output.strip().splitlines()[-1]
+
+
+def test_tta(config, tmp_path):
     with config.open('a') as file:
         file.write("tta_pipeline = [dict(type='TestTimeAug', transforms=["
                    "[dict(type='RandomFlip', prob=p) for p in (0.0, 1.0)],"
                    "[dict(type='PackSegInputs')]])]\n")
-    output = succeed(ROOT / 'tools/train.py', config, '--amp', '--work-dir', tmp_path / 'work',
-                     '--cfg-options', 'optim_wrapper.dtype=bfloat16', cwd=tmp_path)
-    assert "type = 'AmpOptimWrapper'" in output or "type='AmpOptimWrapper'" in output
+    succeed(ROOT / 'tools/train.py', config, '--work-dir', tmp_path / 'work', cwd=tmp_path)
     checkpoint = tmp_path / 'work/iter_6.pth'
     plain = succeed(ROOT / 'tools/test.py', config, checkpoint, cwd=tmp_path)
     flipped = succeed(ROOT / 'tools/test.py', config, checkpoint, '--tta', cwd=tmp_path)
@@ -164,11 +172,17 @@ def test_camvid(shared, tmp_path):
         ROOT / 'tools/train.py', ROOT / 'configs/demo/denseclip_fpn_r50_camvid_cpu.py',
         '--work-dir', tmp_path / 'work', '--cfg-options', 'train_cfg.max_iters=2',
         'train_cfg.val_interval=2', 'default_hooks.logger.interval=1',
-        'default_hooks.checkpoint.interval=1000', 'default_hooks.checkpoint.save_last=False',
+        'default_hooks.checkpoint.interval=2', 'default_hooks.checkpoint.save_optimizer=False',
         'default_hooks.checkpoint.save_best=None', 'train_dataloader.batch_size=2',
         f'train_dataloader.dataset.data_root={root}', f'val_dataloader.dataset.data_root={root}',
         cwd=tmp_path)
-    assert '|  bicyclist |' in output and last_miou(output) > 0
+    assert 'bicyclist' in output and last_miou(output) > 0
+    config, checkpoint = next((tmp_path / 'work').glob('*.py')), tmp_path / 'work/iter_2.pth'
+    tested = succeed(ROOT / 'tools/test.py', config, checkpoint, '--show-dir', 'shown',
+                     '--work-dir', tmp_path / 'test', '--cfg-options',
+                     f'test_dataloader.dataset.data_root={root}', cwd=tmp_path)
+    assert last_miou(tested) == last_miou(output)
+    assert len(list((tmp_path / 'test').rglob('shown/**/*.png'))) == 4
 
 
 @pytest.mark.parametrize(('words', 'message'), [

@@ -29,7 +29,7 @@ class AlignedBackbone(BaseModule):
     """
 
     def __init__(self, *, backbone: dict[str, Any], embed_dim: int,
-                 image_size: int | tuple[int, int], head_channels: int = 64) -> None:
+                 image_size: int | tuple[int, int] = 512, head_channels: int = 64) -> None:
         super().__init__()
         self.backbone = MODELS.build(backbone)
         self.embed_dim = embed_dim

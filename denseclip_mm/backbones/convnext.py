@@ -34,6 +34,12 @@ class CLIPConvNeXt(CLIPTower):
         if type(trunk).__name__ != 'ConvNeXt' or not hasattr(trunk.head, 'norm'):
             raise ValueError(f'the timm tower of {model!r} is a {type(trunk).__name__}; '
                              'CLIPConvNeXt takes ConvNeXt towers with a pooling head')
+        vision = self.config['vision_cfg']
+        pool, proj = vision.get('timm_pool', 'avg'), vision.get('timm_proj', 'linear')
+        if pool not in ('', 'avg') or proj not in ('linear', 'mlp'):
+            raise ValueError(f'the tower of {model!r} has timm_pool={pool!r}, timm_proj={proj!r}; '
+                             "CLIPConvNeXt takes those that pool by '' or 'avg' and project by "
+                             "'linear' or 'mlp'")
         if not with_embeddings:
             trunk.head, self.tower.head = nn.Identity(), nn.Identity()
         self.freeze()

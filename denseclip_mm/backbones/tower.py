@@ -119,7 +119,7 @@ class CLIPTower(nn.Module):
             ValueError: if there are fewer stages.
         """
         stages = self.stages()
-        if self.frozen_stages >= len(stages):
+        if not -1 <= self.frozen_stages < len(stages):
             raise ValueError(f'frozen_stages={self.frozen_stages}, but {self.model!r} has '
                              f'{len(stages) - 1} stages after its stem')
         for part in _flat(stages[:self.frozen_stages + 1]):

@@ -42,7 +42,7 @@ class CLIPVisionTransformer(CLIPTower):
         if self.tower.pool_type != 'tok' or self.tower.attn_pool is not None:
             raise ValueError(f'the ViT of {model!r} does not pool at its class token; '
                              'CLIPVisionTransformer needs one that does')
-        if len(out_indices) != 4 or not all(0 <= index < len(blocks) for index in out_indices):
+        if len(out_indices) != 4 or len(set(out_indices) & set(range(len(blocks)))) != 4:
             raise ValueError(f'out_indices={tuple(out_indices)}: four of the blocks 0 to '
                              f'{len(blocks) - 1} of {model!r} are needed')
         self.out_indices = sorted(out_indices)
