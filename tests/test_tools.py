@@ -102,7 +102,7 @@ def test_trains_from_mmsegs_own_tool(config, tmp_path):
 
 
 def test_amp_is_refused_or_runs(config, tmp_path):
-    """mmengine takes ``--amp`` on a GPU; without one it says so before training."""
+    """``--amp`` works on a GPU; without one mmengine says so before training."""
     done = run(ROOT / 'tools/train.py', config, '--amp', '--work-dir', 'work', cwd=tmp_path)
     output = done.stdout + done.stderr
     assert "'AmpOptimWrapper'" in output
@@ -182,7 +182,7 @@ def test_camvid(shared, tmp_path):
                      '--work-dir', tmp_path / 'test', '--cfg-options',
                      f'test_dataloader.dataset.data_root={root}', cwd=tmp_path)
     assert last_miou(tested) == last_miou(output)
-    assert len(list((tmp_path / 'test').rglob('shown/**/*.png'))) == 4
+    assert len(list((tmp_path / 'shown').rglob('*.png'))) == 4
 
 
 @pytest.mark.parametrize(('words', 'message'), [

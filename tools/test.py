@@ -22,8 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder of the log with the metrics')
     parser.add_argument('--out', help='folder to save the predicted label maps in')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
-    parser.add_argument('--show-dir', help='folder, below that of the log, to save painted '
-                        'predictions in')
+    parser.add_argument('--show-dir', help='folder to save painted predictions in')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a prediction is shown')
     parser.add_argument('--tta', action='store_true', help='test time augmentation')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
