@@ -48,7 +48,8 @@ def convert(checkpoint: dict[str, Any],
             not fit the CLIP weights.
     """
     published = checkpoint.get('state_dict', checkpoint)
-    if not all(isinstance(value, Tensor) for value in published.values()):
+    if not isinstance(published, dict) or not all(
+            isinstance(key, str) and isinstance(value, Tensor) for key, value in published.items()):
         raise ValueError('the file holds no state dict of tensors')
     published = {key.removeprefix('module.'): value for key, value in published.items()}
     model = published_model(published)
@@ -69,7 +70,7 @@ def convert(checkpoint: dict[str, Any],
                          + '; '.join(str(error).splitlines()[1:4])) from error
 
     meta = {}
-    classes = checkpoint.get('meta', {}).get('CLASSES')
+    classes = (checkpoint.get('meta') or {}).get('CLASSES')
     if classes:
         meta['dataset_meta'] = dict(classes=list(classes), palette=_palette(
             list(classes), checkpoint['meta'].get('PALETTE')))

@@ -31,15 +31,22 @@ class CheckClassesHook(Hook):
                 raise ValueError(f'{name} has num_classes={module.num_classes}, but the neck has '
                                  f'{num_classes} class_names; make them equal')
             embed_dim = getattr(module, 'embed_dim', None)
-            if name.endswith('backbone') and embed_dim and embed_dim != necks[0].embed_dim:
+            outermost = name.endswith('backbone') and not name.endswith('backbone.backbone')
+            if outermost and embed_dim and embed_dim != necks[0].embed_dim:
                 raise ValueError(
                     f'the image is embedded in {embed_dim} channels, the text in '
                     f'{necks[0].embed_dim}; use the image and text tower of one model, or set '
                     f'embed_dim of AlignedBackbone to {necks[0].embed_dim}')
 
     def before_train(self, runner: Runner) -> None:
-        """Compare the model with the training set."""
+        """Compare the model with the training set, and with the validation set if there is one."""
         self._check_dataset(runner, runner.train_dataloader.dataset, 'training')
+        if runner.val_loop is not None:
+            self.before_val(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        """Compare the model with the validation set."""
+        self._check_dataset(runner, runner.val_dataloader.dataset, 'validation')
 
     def before_test(self, runner: Runner) -> None:
         """Compare the model with the test set."""
@@ -61,6 +68,8 @@ class CompareValHook(Hook):
     Args:
         metric: the metric to compare.
     """
+
+    priority = 'LOWEST'  # after CheckpointHook, which has to be ready to save the best so far
 
     def __init__(self, metric: str = 'mIoU') -> None:
         self.metric = metric

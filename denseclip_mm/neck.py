@@ -189,7 +189,9 @@ class PixelTextNeck(BaseModule):
         state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
         kept = self._cache.get(vocabulary)
         if kept is None or kept[0] != state:
-            kept = (state, self.prompt(self.text_encoder, vocabulary.trees))
+            # What is kept serves with and without autocast: compute it in the weights' precision.
+            with torch.autocast(vocabulary.class_of_text.device.type, enabled=False):
+                kept = (state, self.prompt(self.text_encoder, vocabulary.trees))
             self._cache[vocabulary] = kept
         return kept[1]
 

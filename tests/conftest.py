@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
+os.environ.setdefault('HF_HUB_OFFLINE', '1')  # read when huggingface_hub is imported
 
-os.environ.setdefault('HF_HUB_OFFLINE', '1')
+import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'

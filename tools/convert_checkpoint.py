@@ -38,6 +38,8 @@ def main() -> None:
         torch.save(converted, partial)
         os.replace(partial, args.dst)
     except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if os.path.isfile(partial):
+            os.remove(partial)
         sys.exit(f'cannot convert {args.src}: {error}')
 
     backbone, neck = model['backbone'], model['neck']

@@ -7,6 +7,7 @@ them. One text is one class name or one of its synonyms.
 Shapes: S texts, N contexts, M templates, D width of the text tower, C embedding channels.
 """
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -185,8 +186,12 @@ class TextEmbeddings(nn.Module):
         path = Path(self.path).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f'TextEmbeddings found no file {self.path!r}')
-        rows = (torch.from_numpy(np.load(path, allow_pickle=False)) if path.suffix == '.npy' else
-                torch.load(path, map_location='cpu', weights_only=True))
+        try:
+            rows = (torch.from_numpy(np.load(path, allow_pickle=False)) if path.suffix == '.npy'
+                    else torch.load(path, map_location='cpu', weights_only=True))
+        except (ValueError, TypeError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            raise ValueError(f'{self.path} cannot be read as an array of text embeddings '
+                             f'({type(error).__name__})') from error
         if not isinstance(rows, Tensor) or rows.shape != self.embeddings.shape:
             got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
             raise ValueError(f'{self.path} holds {got}, but the class names and embed_dim need '

@@ -148,8 +148,6 @@ def _require_causal(model: str | dict[str, Any], config: dict[str, Any]) -> None
         reason = f'reads its embedding by pool_type={text["pool_type"]!r}, not at the end of text'
     elif text.get('proj_type', 'linear') != 'linear' or text.get('proj_bias'):
         reason = 'has no plain linear projection'
-    elif isinstance(model, str) and 'siglip' in model.lower():
-        reason = "uses SigLIP's tokenizer"
     if reason:
         raise ValueError(f'the text tower of {model!r} {reason}; CLIPTextTower needs a causal one '
                          "with end-of-text pooling, such as that of 'RN50-quickgelu' or 'ViT-B-16'")

@@ -241,7 +241,7 @@ def test_checkpoint_carries_the_embeddings(tmp_path):
     ('rows.pt', [1.0] * 24, 'holds list'),
     ('rows.npy', torch.full((4, 6), float('nan')), 'not finite'),
     ('rows.pt', torch.eye(4, 6) / 0, 'not finite'),
-    ('rows.npy', np.array([['a'] * 6] * 4, dtype=object), 'allow_pickle=False'),
+    ('rows.npy', np.array([['a'] * 6] * 4, dtype=object), 'cannot be read as an array'),
 ])
 def test_files_that_do_not_fit(tmp_path, name, rows, message):
     prompt = TextEmbeddings(embed_dim=6, texts=NAMES, path=save(tmp_path / name, rows))
@@ -256,14 +256,13 @@ def test_missing_file(tmp_path):
         prompt.init_weights()
 
 
-@pytest.mark.parametrize(('name', 'error'), [
-    ('rows.npy', ValueError), ('rows.pt', pickle.UnpicklingError)])
-def test_code_in_a_file_is_not_run(tmp_path, name, error):
+@pytest.mark.parametrize('name', ['rows.npy', 'rows.pt'])
+def test_code_in_a_file_is_not_run(tmp_path, name):
     made = tmp_path / 'made'
     payload = Payload(made)
     path = save(tmp_path / name, np.array([payload]) if name == 'rows.npy' else payload)
     prompt = TextEmbeddings(embed_dim=6, texts=NAMES, path=path)
-    with pytest.raises(error):
+    with pytest.raises(ValueError, match='cannot be read as an array of text embeddings'):
         prompt.init_weights()
     assert not made.exists()
     pickle.loads(pickle.dumps(payload))  # the payload works where pickles are trusted

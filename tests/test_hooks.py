@@ -1,0 +1,224 @@
+"""Hooks: parts that disagree are refused before training; the validation before and after."""
+
+import re
+from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from mmseg.registry import MODELS
+from torch import nn
+
+from denseclip_mm.datasets.render import CLASSES
+from denseclip_mm.hooks import CheckClassesHook, CompareValHook
+
+NAMES = ['cat', 'dog', 'sky']
+
+
+def model_config(clip: dict, names: list[str]) -> dict:
+    """A whole model of 64 x 64 images."""
+    return dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(type='mmseg.SegDataPreProcessor', size=(64, 64),
+                               mean=[120.] * 3, std=[70.] * 3, bgr_to_rgb=True),
+        backbone=dict(type='CLIPResNet', model=clip, image_size=64),
+        neck=dict(
+            type='PixelTextNeck', class_names=names, score_map_index=3,
+            text_encoder=dict(type='CLIPTextTower', model=clip),
+            prompt=dict(type='LearnedContext', num_context=2),
+            neck=dict(type='FPN', in_channels=[32, 64, 128, 256], out_channels=8, num_outs=4)),
+        decode_head=dict(type='FPNHead', in_channels=[8] * 4, in_index=[0, 1, 2, 3],
+                         feature_strides=[4, 8, 16, 32], channels=8, num_classes=len(names),
+                         norm_cfg=dict(type='BN')),
+        auxiliary_head=dict(type='ScoreMapHead', in_index=4, num_classes=len(names)),
+        test_cfg=dict(mode='whole'))
+
+
+def fake_runner(model: nn.Module, train: int = 3, val: int = 3, test: int = 3) -> SimpleNamespace:
+    """What CheckClassesHook sees of a runner: a model and three sets of so many classes."""
+    loaders = {
+        f'{name}_dataloader': SimpleNamespace(dataset=SimpleNamespace(
+            metainfo=dict(classes=[f'class {index}' for index in range(count)])))
+        for name, count in dict(train=train, val=val, test=test).items()}
+    return SimpleNamespace(model=model, val_loop='built', **loaders)
+
+
+class Wrapper(nn.Module):
+    """As DistributedDataParallel holds a model."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+def check(runner: SimpleNamespace) -> None:
+    hook = HOOKS.build(dict(type='CheckClassesHook'))
+    hook.before_run(runner)
+    hook.before_train(runner)
+    hook.before_val(runner)
+    hook.before_test(runner)
+
+
+def merged(config: dict, changes: dict) -> dict:
+    result = Config(dict(model=config))
+    result.merge_from_dict(dict(model=deepcopy(changes)))
+    return result.model
+
+
+@pytest.mark.parametrize('wrap', [lambda model: model, Wrapper], ids=['plain', 'wrapped'])
+@pytest.mark.parametrize(('changes', 'message'), [
+    (dict(), None),
+    (dict(decode_head=dict(num_classes=4)),
+     r'decode_head has num_classes=4, but the neck has 3 class_names; make them equal'),
+    (dict(auxiliary_head=dict(num_classes=2)),
+     r'auxiliary_head has num_classes=2, but the neck has 3 class_names'),
+    (dict(neck=dict(class_names=['cat;kitten', 'dog', 'sky'])), None),
+    (dict(neck=dict(class_names=[*NAMES, 'sea'])),
+     r'decode_head has num_classes=3, but the neck has 4 class_names'),
+    (dict(neck=dict(text_encoder=dict(model=dict(embed_dim=16)))),
+     r'image is embedded in 24 channels, the text in 16; .*set embed_dim of AlignedBackbone to 16'),
+    (dict(backbone=dict(
+        _delete_=True, type='AlignedBackbone', embed_dim=48, image_size=64, head_channels=16,
+        backbone=dict(type='ResNet', depth=18, base_channels=16))),
+     r'image is embedded in 48 channels, the text in 24; .*set embed_dim of AlignedBackbone to 24'),
+])
+def test_parts_of_the_model(changes: dict, message: str | None, wrap: type,
+                            tiny_resnet: dict) -> None:
+    runner = fake_runner(wrap(MODELS.build(merged(model_config(tiny_resnet, NAMES), changes))))
+    if message is None:
+        check(runner)
+    else:
+        with pytest.raises(ValueError, match=message):
+            HOOKS.build(dict(type='CheckClassesHook')).before_run(runner)
+
+
+def test_width_of_a_wrapped_backbone_is_its_own_affair(tiny_resnet: dict) -> None:
+    """Swin and its like call the channels of their first stage embed_dim."""
+    model = MODELS.build(merged(model_config(tiny_resnet, NAMES), dict(backbone=dict(
+        _delete_=True, type='AlignedBackbone', embed_dim=24, image_size=64, head_channels=16,
+        backbone=dict(type='ResNet', depth=18, base_channels=16)))))
+    model.backbone.backbone.embed_dim = 96
+    check(fake_runner(model))
+
+
+@pytest.mark.parametrize(('counts', 'message'), [
+    (dict(train=4), 'the training set has 4 classes, but the neck has 3 class_names; make them'),
+    (dict(val=2), 'the validation set has 2 classes, but the neck has 3 class_names'),
+    (dict(test=150), 'the test set has 150 classes, but the neck has 3 class_names'),
+])
+def test_classes_of_the_datasets(counts: dict, message: str, tiny_resnet: dict) -> None:
+    with pytest.raises(ValueError, match=message):
+        check(fake_runner(MODELS.build(model_config(tiny_resnet, NAMES)), **counts))
+
+
+def test_training_without_validation(tiny_resnet: dict) -> None:
+    runner = fake_runner(MODELS.build(model_config(tiny_resnet, NAMES)), val=4)
+    runner.val_loop = None
+    HOOKS.build(dict(type='CheckClassesHook')).before_train(runner)
+
+
+def test_datasets_without_classes_and_models_without_language(tiny_resnet: dict) -> None:
+    runner = fake_runner(MODELS.build(model_config(tiny_resnet, NAMES)))
+    for loader in (runner.train_dataloader, runner.val_dataloader, runner.test_dataloader):
+        loader.dataset = [1, 2, 3]
+    check(runner)
+    check(fake_runner(nn.Conv2d(1, 1, 1)))
+
+
+def run_config(clip: dict, tmp_path: Path, *hooks: dict, **default_hooks: dict) -> Config:
+    """Two iterations on two scenes, and a validation after them."""
+    loader = dict(
+        batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=dict(type='ScenesDataset', length=2, image_size=64,
+                     pipeline=[dict(type='PackSegInputs')]))
+    return Config(dict(
+        default_scope='mmseg', work_dir=str(tmp_path), experiment_name=tmp_path.name,
+        model=model_config(clip, list(CLASSES)), randomness=dict(seed=0),
+        train_dataloader=dict(loader, sampler=dict(type='InfiniteSampler', shuffle=False)),
+        val_dataloader=loader, val_evaluator=dict(type='IoUMetric'),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2),
+        val_cfg=dict(type='ValLoop'), log_processor=dict(by_epoch=False),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.5)), custom_hooks=list(hooks),
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=10, save_last=False),
+            **default_hooks)))
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    (dict(decode_head=dict(num_classes=41)), 'decode_head has num_classes=41'),
+    (dict(neck=dict(class_names=NAMES), decode_head=dict(num_classes=3),
+          auxiliary_head=dict(num_classes=3)), 'the training set has 42 classes'),
+    (None, 'the validation set has 2 classes'),
+])
+def test_run_stops_before_the_first_iteration(changes: dict | None, message: str,
+                                              tiny_resnet: dict, tmp_path: Path) -> None:
+    config = run_config(tiny_resnet, tmp_path, dict(type='CheckClassesHook'))
+    if changes is None:
+        config.val_dataloader.dataset.metainfo = dict(classes=list(CLASSES[:2]))
+    else:
+        config.model = merged(config.model, changes)
+    runner = Runner.from_cfg(config)
+    before = deepcopy(runner.model.state_dict())
+    with pytest.raises(ValueError, match=message):
+        runner.train()
+    assert runner.iter == 0
+    for name, tensor in runner.model.state_dict().items():
+        if name.endswith('num_batches_tracked'):
+            assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize('best', [None, 'mIoU'])
+def test_validation_before_and_after(best: str | None, tiny_resnet: dict, tmp_path: Path) -> None:
+    """The number before is that of a run which only validates; the one after, of a later look."""
+    weights = tmp_path / 'weights.pth'
+    config = run_config(tiny_resnet, tmp_path / 'untrained')
+    torch.save(MODELS.build(config.model).state_dict(), weights)
+    config.load_from = str(weights)
+    untrained = Runner.from_cfg(config).val()
+    config = run_config(tiny_resnet, tmp_path / 'trained', dict(type='CheckClassesHook'),
+                        dict(type='CompareValHook'))
+    config.load_from = str(weights)
+    config.default_hooks.checkpoint.save_best = best
+    runner = Runner.from_cfg(config)
+    runner.train()
+    trained = runner.val_loop.run()
+    log = next((tmp_path / 'trained').rglob('*.log')).read_text()
+    line = re.search(r'mIoU before training (\S+), after (\S+)$', log, re.MULTILINE)
+    assert line.groups() == (f'{untrained["mIoU"]:.2f}', f'{trained["mIoU"]:.2f}')
+    assert untrained['mIoU'] != trained['mIoU']
+    hook = next(hook for hook in runner.hooks if isinstance(hook, CompareValHook))
+    assert hook.before == untrained['mIoU']
+    assert len(list(tmp_path.rglob('best_mIoU*.pth'))) == (best is not None)
+
+
+def test_no_comparison_when_training_resumes() -> None:
+    """Nothing is validated before; the fake would fail if it were."""
+    lines = []
+    hook = CompareValHook(metric='aAcc')
+    hub = SimpleNamespace(get_scalar=lambda name: SimpleNamespace(current=lambda: 1.0))
+    runner = SimpleNamespace(iter=5, message_hub=hub, logger=SimpleNamespace(info=lines.append))
+    hook.before_train(runner)
+    hook.after_train(runner)
+    assert hook.before is None
+    assert lines == []
+
+
+def test_another_metric() -> None:
+    lines = []
+    hook = CompareValHook(metric='aAcc')
+    values = {'val/aAcc': SimpleNamespace(current=lambda: 34.567)}
+    runner = SimpleNamespace(
+        iter=0, logger=SimpleNamespace(info=lines.append),
+        message_hub=SimpleNamespace(get_scalar=values.__getitem__),
+        val_loop=SimpleNamespace(run=lambda: dict(mIoU=1.0, aAcc=12.345)))
+    hook.before_train(runner)
+    hook.after_train(runner)
+    assert lines == ['aAcc before training 12.35, after 34.57']
+
+
+def test_check_comes_before_every_other_hook() -> None:
+    assert CheckClassesHook.priority == 'VERY_HIGH'
