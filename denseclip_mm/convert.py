@@ -72,6 +72,9 @@ def convert(checkpoint: dict[str, Any],
     meta = {}
     classes = (checkpoint.get('meta') or {}).get('CLASSES')
     if classes:
+        if len(classes) != model['decode_head']['num_classes']:
+            raise ValueError(f'the checkpoint names {len(classes)} classes, but its tensors are '
+                             f'for {model["decode_head"]["num_classes"]}')
         meta['dataset_meta'] = dict(classes=list(classes), palette=_palette(
             list(classes), checkpoint['meta'].get('PALETTE')))
     return dict(meta=meta, state_dict=state), model

@@ -132,7 +132,7 @@ class PixelTextNeck(BaseModule):
                              f'class; its {len(self.class_names)} names cannot be changed')
         vocabulary = Vocabulary(read_class_names(class_names))
         vocabulary.trees = self.prompt.vocabulary(self.text_encoder, vocabulary.texts)
-        vocabulary.to(next(self.neck.parameters()).device)
+        vocabulary.to(self.vocabulary.class_of_text.device)
         self._cache.clear()
         self.vocabulary = vocabulary
         if len(vocabulary.names) == len(self.decoder_vocabulary.names):
@@ -179,14 +179,15 @@ class PixelTextNeck(BaseModule):
     def text_embeddings(self, vocabulary: Vocabulary) -> Tensor:
         """Embeddings (1, S, C) of the texts, before the image has its say.
 
-        In evaluation they are computed once and kept until a weight changes, training resumes or
-        the names change. While gradients are recorded they are always computed.
+        In evaluation they are computed once and kept until a weight, the mode or the names change.
+        While gradients are recorded they are always computed.
         """
         if self.training or torch.is_grad_enabled():
             return self.prompt(self.text_encoder, vocabulary.trees)
         modules = (self.prompt, self.text_encoder or self.prompt)
         tensors = chain.from_iterable(chain(m.parameters(), m.buffers()) for m in modules)
-        state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        state = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+                      for tensor in tensors)
         kept = self._cache.get(vocabulary)
         if kept is None or kept[0] != state:
             # What is kept serves with and without autocast: compute it in the weights' precision.
@@ -196,9 +197,12 @@ class PixelTextNeck(BaseModule):
         return kept[1]
 
     def train(self, mode: bool = True) -> 'PixelTextNeck':
-        """Switch mode; training drops the kept text embeddings."""
-        if mode:
-            self._cache.clear()
+        """Switch mode, dropping the kept text embeddings.
+
+        To evaluation too: hooks that swap weights through ``.data`` (EMA) do so just before it, and
+        leave no other trace.
+        """
+        self._cache.clear()
         return super().train(mode)
 
     def _check(self, maps: Sequence[Tensor], dense_BCHW: Tensor) -> None:

@@ -5,10 +5,13 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
+import torch
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')  # read when huggingface_hub is imported
 
 import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
+
+torch.set_num_threads(1)  # tiny operators; threads that wait for each other are no help
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'

@@ -288,8 +288,15 @@ def moved(module: nn.Module) -> dict[str, Tensor]:
             for name, tensor in module.state_dict().items()}
 
 
+def swap(neck: PixelTextNeck) -> None:
+    """As mmengine's EMAHook does before a validation: through ``.data``, then ``eval()``."""
+    neck.prompt.contexts.data.mul_(-1)
+    neck.eval()
+
+
 EVENTS: dict[str, Callable[[PixelTextNeck], object]] = {
     'training resumes': lambda neck: neck.train().eval(),
+    'weights are swapped before evaluation': swap,
     'the whole is loaded': lambda neck: neck.load_state_dict(moved(neck)),
     'the prompt is loaded': lambda neck: neck.prompt.load_state_dict(moved(neck.prompt)),
     'the tower is loaded': lambda neck: neck.text_encoder.load_state_dict(
@@ -315,6 +322,13 @@ def test_tower_runs_once_in_evaluation(counted: tuple[PixelTextNeck, list],
     assert len(calls) == 2, 'the second is the comparison above'
     for old, new in zip(results[0], results[2], strict=True):
         assert torch.equal(old, new)
+
+
+def test_model_of_inference_tensors(tiny_resnet: dict) -> None:
+    with torch.inference_mode():
+        neck = build(tiny_resnet)
+        close(neck(features()), outputs(neck, features(), NAMES))
+        assert torch.equal(neck(features())[-1], neck(features())[-1])
 
 
 def test_both_vocabularies_are_kept(counted: tuple[PixelTextNeck, list]) -> None:
