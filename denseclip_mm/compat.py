@@ -72,8 +72,8 @@ def allow_resume() -> bool:
         np.dtype,
         multiarray._reconstruct,
         multiarray.scalar,
-        type(np.dtype(np.float64)),
-        type(np.dtype(np.int64)),
+        # Plain numbers of any width: metrics are float32, what save_best notes of them too.
+        *{type(np.dtype(code)) for code in '?bBhHiIlLqQefd'},
         (_history_buffer_method, 'builtins.getattr'),
     ])
     return True

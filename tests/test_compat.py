@@ -40,12 +40,13 @@ def test_stub_is_not_applied_twice_or_over_real_ops(monkeypatch):
 def test_message_hub_survives_weights_only(tmp_path):
     history = HistoryBuffer([1.0, 2.0, 4.0], [1, 1, 2])
     saved = dict(history=history, scalar=np.float64(0.5), count=np.int64(3),
-                 array=np.arange(3.0))
+                 array=np.arange(3.0), best_score=np.float32(7.5), flag=np.bool_(True))
     torch.save(saved, tmp_path / 'hub.pth')
     loaded = torch.load(tmp_path / 'hub.pth', weights_only=True)
     assert loaded['history'].mean() == pytest.approx(7 / 4)  # the logged values are sums
     assert loaded['history'].statistics('max') == 4.0
     assert loaded['scalar'] == 0.5 and loaded['count'] == 3
+    assert loaded['best_score'] == 7.5 and loaded['flag']
     np.testing.assert_array_equal(loaded['array'], [0, 1, 2])
 
 
