@@ -11,6 +11,9 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')  # read when huggingface_hub is imp
 
 import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
 
+from mmengine.registry import init_default_scope  # isort: skip
+
+init_default_scope('mmseg')  # as every tool and init_model do
 torch.set_num_threads(1)  # tiny operators; threads that wait for each other are no help
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,6 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, MODELS
 
 from denseclip_mm.neck import PixelTextNeck
@@ -50,7 +49,6 @@ def shrink(pipeline: list[dict]) -> None:
 
 def load(path: Path, data_root: Path) -> Config:
     cfg = Config.fromfile(path)
-    init_default_scope(cfg.default_scope)
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         if 'data_root' in loader.dataset:
             write_files(loader.dataset, data_root)
@@ -120,7 +118,6 @@ def test_published_hyper_parameters(name):
 def test_published_parameter_counts(name, millions):
     """DenseCLIP, Table 1: parameters without the text tower."""
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
-    init_default_scope('mmseg')
     model = MODELS.build(without_weights(cfg.model))
     count = sum(parameter.numel() for key, parameter in model.named_parameters()
                 if 'text_encoder' not in key)

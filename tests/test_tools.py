@@ -31,7 +31,8 @@ val_dataloader = dict(num_workers=0, persistent_workers=False,
                       dataset=dict(image_size=64, length=6))
 test_dataloader = val_dataloader
 train_cfg = dict(max_iters=6, val_interval=3)
-default_hooks = dict(checkpoint=dict(interval=3, max_keep_ckpts=3, save_best='mIoU'), logger=dict(interval=1))
+default_hooks = dict(logger=dict(interval=1),
+                     checkpoint=dict(interval=3, max_keep_ckpts=3, save_best='mIoU'))
 """
 
 

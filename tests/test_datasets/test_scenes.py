@@ -136,7 +136,7 @@ def test_other_sizes(size: int) -> None:
 
 
 def test_pipeline_packs_the_arrays(scenes: list[dict]) -> None:
-    dataset = ScenesDataset(length=1, seed=3, pipeline=[dict(type='mmseg.PackSegInputs')])
+    dataset = ScenesDataset(length=1, seed=3, pipeline=[dict(type='PackSegInputs')])
     packed = dataset[0]
     image = torch.from_numpy(scenes[0]['img']).permute(2, 0, 1)
     assert torch.equal(packed['inputs'], image)
@@ -148,11 +148,11 @@ def test_pipeline_packs_the_arrays(scenes: list[dict]) -> None:
 
 def test_pipeline_augments() -> None:
     dataset = ScenesDataset(length=4, pipeline=[
-        dict(type='mmseg.RandomResize', scale=(128, 128), ratio_range=(1.0, 2.0), keep_ratio=True),
-        dict(type='mmseg.RandomCrop', crop_size=(96, 96), cat_max_ratio=0.75),
-        dict(type='mmseg.RandomFlip', prob=1.0),
-        dict(type='mmseg.PhotoMetricDistortion', hue_delta=4),
-        dict(type='mmseg.PackSegInputs'),
+        dict(type='RandomResize', scale=(128, 128), ratio_range=(1.0, 2.0), keep_ratio=True),
+        dict(type='RandomCrop', crop_size=(96, 96), cat_max_ratio=0.75),
+        dict(type='RandomFlip', prob=1.0),
+        dict(type='PhotoMetricDistortion', hue_delta=4),
+        dict(type='PackSegInputs'),
     ])
     for packed in dataset:
         assert packed['inputs'].shape == (3, 96, 96)
@@ -162,8 +162,8 @@ def test_pipeline_augments() -> None:
 
 
 def test_perfect_prediction_scores_100() -> None:
-    dataset = ScenesDataset(length=3, pipeline=[dict(type='mmseg.PackSegInputs')])
-    metric = METRICS.build(dict(type='mmseg.IoUMetric'))
+    dataset = ScenesDataset(length=3, pipeline=[dict(type='PackSegInputs')])
+    metric = METRICS.build(dict(type='IoUMetric'))
     metric.dataset_meta = dataset.metainfo
     samples = [packed['data_samples'] for packed in dataset]
     for sample in samples:
