@@ -21,7 +21,7 @@ setup: .venv/ready
 demo: .venv/ready
 	$(BIN)/python tools/train.py configs/demo/denseclip_fpn_scenes.py --work-dir work_dirs/demo
 	$(BIN)/python tools/draw_score_maps.py configs/demo/denseclip_fpn_scenes.py \
-		"$$(cat work_dirs/demo/last_checkpoint)" work_dirs/demo/demo.png
+		"$$(cat work_dirs/demo/last_checkpoint)" work_dirs/demo/demo.png --index 12
 
 test: .venv/ready
 	$(BIN)/python -m pytest
