@@ -205,6 +205,14 @@ class PixelTextNeck(BaseModule):
         self._cache.clear()
         return super().train(mode)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
+                              *args: Any) -> None:
+        # mmengine loads what fits and only warns of the rest: a random model, seemingly loaded.
+        if 'text_encoder.token_embedding.weight' in state_dict:
+            raise ValueError('this is a published DenseCLIP checkpoint for mmseg 0.x; turn it into '
+                             'one for this package with tools/convert_checkpoint.py')
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _check(self, maps: Sequence[Tensor], dense_BCHW: Tensor) -> None:
         channels, size = dense_BCHW.shape[1], dense_BCHW.shape[2:]
         if channels != self.embed_dim:

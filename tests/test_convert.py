@@ -16,6 +16,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from mmengine.runner import load_checkpoint
 from mmengine.structures import PixelData
 from mmseg.apis import init_model
 from mmseg.registry import MODELS
@@ -456,3 +457,12 @@ def test_exit_code(tmp_path: Path) -> None:
     assert process.stderr.strip().splitlines()[-1] == (
         "cannot convert no/such.pth: [Errno 2] No such file or directory: 'no/such.pth'")
     assert 'Traceback' not in process.stderr
+
+
+def test_unconverted_checkpoints_are_refused_by_the_model(published: dict[str, Tensor],
+                                                          tmp_path: Path) -> None:
+    """Whereas mmengine alone would warn, and leave the model random."""
+    path = tmp_path / 'published.pth'
+    torch.save(dict(meta={}, state_dict=published), path)
+    with pytest.raises(ValueError, match=r'published DenseCLIP checkpoint.*convert_checkpoint'):
+        load_checkpoint(build('resnet'), str(path))
