@@ -208,7 +208,7 @@ class PixelTextNeck(BaseModule):
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
                               *args: Any) -> None:
         # mmengine loads what fits and only warns of the rest: a random model, seemingly loaded.
-        if 'text_encoder.token_embedding.weight' in state_dict:
+        if prefix + 'lateral_convs.0.conv.weight' in state_dict:  # there the FPN was the neck
             raise ValueError('this is a published DenseCLIP checkpoint for mmseg 0.x; turn it into '
                              'one for this package with tools/convert_checkpoint.py')
         super()._load_from_state_dict(state_dict, prefix, *args)
