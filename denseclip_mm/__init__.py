@@ -9,6 +9,7 @@ from denseclip_mm import compat
 compat.stub_missing_ops()
 compat.allow_resume()
 
+from mmengine.fileio import register_backend  # noqa: E402
 from mmengine.registry import DATASETS, HOOKS, MODELS  # noqa: E402
 
 from denseclip_mm.backbones import (  # noqa: E402
@@ -18,7 +19,7 @@ from denseclip_mm.backbones import (  # noqa: E402
     CLIPVisionTransformer,
 )
 from denseclip_mm.context_decoder import ContextDecoder  # noqa: E402
-from denseclip_mm.datasets import ScenesDataset  # noqa: E402
+from denseclip_mm.datasets import SceneBackend, ScenesDataset  # noqa: E402
 from denseclip_mm.head import ScoreMapHead  # noqa: E402
 from denseclip_mm.hooks import CheckClassesHook, CompareValHook  # noqa: E402
 from denseclip_mm.neck import PixelTextNeck  # noqa: E402
@@ -41,5 +42,6 @@ _REGISTERED = {
 for _registry, _classes in _REGISTERED.items():
     for _class in _classes:
         _registry.register_module(module=_class)
+register_backend('scene', SceneBackend, prefixes='scene')
 
 __all__ = ['__version__', *(cls.__name__ for classes in _REGISTERED.values() for cls in classes)]

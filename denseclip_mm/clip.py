@@ -4,6 +4,7 @@ The only file that knows how open_clip describes, fetches and stores a model. To
 empty; weights are read later, checked whole, and copied only if every tensor fits.
 """
 
+import logging
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,11 @@ def read_weights(model: str | dict[str, Any], pretrained: str) -> dict[str, Tens
         state, _ = read_file(_fetch(tag, model, pretrained))
     if trained_quick_gelu is not None:
         _check_activation(model, pretrained, quick_gelu, trained_quick_gelu)
+    elif f'{model}-quickgelu' in open_clip.list_models():
+        logging.getLogger(__name__).warning(
+            '%s does not tell with which activation it was trained, and model=%r computes GELU; if '
+            "it was QuickGELU, as in OpenAI's weights, use model='%s-quickgelu'", pretrained, model,
+            model)
     return state
 
 

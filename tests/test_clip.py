@@ -259,6 +259,14 @@ def test_a_plain_state_dict_does_not_tell_its_activation(vit, tiny_vit, tmp_path
     assert_holds(tower.tower, text_of(vit))
 
 
+@pytest.mark.parametrize(('model', 'warns'), [('ViT-B-16', True), ('ViT-B-16-quickgelu', False)])
+def test_a_plain_state_dict_under_a_name_that_has_a_twin(vit, tmp_path, caplog, model, warns):
+    """Nothing in the file can decide, so the user is told what to check."""
+    torch.save(vit.state_dict(), tmp_path / 'clip.pt')
+    read_weights(model, str(tmp_path / 'clip.pt'))
+    assert ("use model='ViT-B-16-quickgelu'" in caplog.text) == warns
+
+
 # --- weights that do not fit ---------------------------------------------------------------------
 
 

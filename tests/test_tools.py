@@ -83,8 +83,9 @@ def test_train_kill_resume_test(config, tmp_path):
 
     checkpoint = tmp_path / f'work/iter_{killed_at + 3}.pth'
     tested = succeed(ROOT / 'tools/test.py', config, checkpoint, '--work-dir', tmp_path / 'test',
-                     '--out', tmp_path / 'out', cwd=tmp_path)
+                     '--out', tmp_path / 'out', '--show-dir', 'shown', cwd=tmp_path)
     assert last_miou(tested) == trained
+    assert len(list((tmp_path / 'shown').rglob('*scene-1-*.png'))) == 6
     assert len(list((tmp_path / 'out').glob('scene-1-*.png'))) == 6
 
     picture = tmp_path / 'picture.png'

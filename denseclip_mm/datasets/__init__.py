@@ -1,5 +1,5 @@
 """Datasets of the package."""
 
-from denseclip_mm.datasets.scenes import ScenesDataset
+from denseclip_mm.datasets.scenes import SceneBackend, ScenesDataset
 
-__all__ = ['ScenesDataset']
+__all__ = ['SceneBackend', 'ScenesDataset']

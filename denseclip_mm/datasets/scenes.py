@@ -4,9 +4,12 @@ Its names are compositions ('red star', 'blue ring'), so it serves demonstration
 experiments with names that were never trained.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
+from mmengine.fileio import BaseStorageBackend
 from mmseg.datasets import BaseSegDataset
 
 from denseclip_mm.datasets.render import CLASSES, HSV, SHAPES, TEXTURES, render_scene, rgb
@@ -18,6 +21,40 @@ def _palette() -> list[tuple[int, int, int]]:
               for value in np.linspace(1, 0.45, len(SHAPES))]
     grounds = [texture(np.random.default_rng(0), 32).mean((0, 1)) for texture in TEXTURES.values()]
     return [tuple(round(float(channel)) for channel in colour) for colour in things + grounds]
+
+
+def scene_path(seed: int, index: int, image_size: int) -> str:
+    """The path of a scene, which mmengine reads through :class:`SceneBackend`."""
+    return f'scene://{image_size}/scene-{seed}-{index}.png'
+
+
+def draw(seed: int, index: int, image_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A scene: the image (H, W, 3), BGR uint8, and its labels (H, W), uint8."""
+    return render_scene(np.random.default_rng([seed, index]), image_size)
+
+
+class SceneBackend(BaseStorageBackend):
+    """Draws the scene of a path as a PNG file, for whatever reads images by their path.
+
+    mmseg's visualisation hook does, and ``LoadImageFromFile``.
+    """
+
+    def get(self, filepath: str) -> bytes:
+        """Bytes of the PNG file.
+
+        Raises:
+            FileNotFoundError: if the path is not one of :func:`scene_path`.
+        """
+        match = re.fullmatch(r'scene://(\d+)/scene-(\d+)-(\d+)\.png', str(filepath))
+        if match is None:
+            raise FileNotFoundError(f'{filepath} is no scene; its path would be like '
+                                    f'{scene_path(0, 7, 128)}')
+        image_size, seed, index = map(int, match.groups())
+        return cv2.imencode('.png', draw(seed, index, image_size)[0])[1].tobytes()
+
+    def get_text(self, filepath: str, encoding: str = 'utf-8') -> str:
+        """Scenes have no text."""
+        raise NotImplementedError(f'{filepath} is a picture')
 
 
 class ScenesDataset(BaseSegDataset):
@@ -62,7 +99,7 @@ class ScenesDataset(BaseSegDataset):
         """What to draw: the index of each scene, and its name for saved predictions."""
         return [
             dict(scene=index,
-                 img_path=f'scene-{self.seed}-{index}.png',
+                 img_path=scene_path(self.seed, index, self.image_size),
                  seg_map_path=f'scene-{self.seed}-{index}-labels.png',
                  label_map=self.label_map,
                  reduce_zero_label=self.reduce_zero_label,
@@ -78,8 +115,7 @@ class ScenesDataset(BaseSegDataset):
             uint8; ``gt_seg_map`` (H, W), uint8; shapes, paths and ``sample_idx``.
         """
         sample = super().get_data_info(idx)
-        rng = np.random.default_rng([self.seed, sample.pop('scene')])
-        image, labels = render_scene(rng, self.image_size)
+        image, labels = draw(self.seed, sample.pop('scene'), self.image_size)
         if self.label_map is not None:
             labels = np.array([self.label_map[label] for label in range(len(CLASSES))],
                               np.uint8)[labels]

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
+from mmengine import fileio
 from mmengine.registry import METRICS
 from torch.utils.data import DataLoader
 
@@ -35,7 +37,7 @@ def test_sample_is_what_the_loading_steps_give(scenes: list[dict]) -> None:
         assert sample['gt_seg_map'].shape == (128, 128)
         assert sample['img'].flags.c_contiguous
         assert sample['img_shape'] == sample['ori_shape'] == (128, 128)
-        assert sample['img_path'] == f'scene-3-{index}.png'
+        assert sample['img_path'] == f'scene://128/scene-3-{index}.png'
         assert sample['sample_idx'] == index
         assert sample['seg_fields'] == ['gt_seg_map']
         assert sample['label_map'] is None
@@ -142,7 +144,7 @@ def test_pipeline_packs_the_arrays(scenes: list[dict]) -> None:
     assert torch.equal(packed['inputs'], image)
     sample = packed['data_samples']
     assert torch.equal(sample.gt_sem_seg.data[0], torch.from_numpy(scenes[0]['gt_seg_map']).long())
-    assert sample.img_path == 'scene-3-0.png'
+    assert sample.img_path == 'scene://128/scene-3-0.png'
     assert sample.ori_shape == (128, 128)
 
 
@@ -196,3 +198,19 @@ def test_subset_of_classes_ignores_the_others(scenes: list[dict]) -> None:
 def test_bad_arguments(argument: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ScenesDataset(**argument)
+
+
+def test_scenes_can_be_read_by_their_path():
+    """As mmseg's visualisation hook and LoadImageFromFile read images."""
+    dataset = ScenesDataset(length=3, seed=5, image_size=64)
+    for sample in dataset:
+        loaded = LoadImageFromFile()(dict(img_path=sample['img_path']))
+        np.testing.assert_array_equal(loaded['img'], sample['img'])
+
+
+@pytest.mark.parametrize('path', ['scene://64/scene-1.png', 'scene://64/scene-1-2.jpg'])
+def test_paths_of_no_scene(path):
+    with pytest.raises(FileNotFoundError, match=r'is no scene; its path would be like scene://128/'):
+        fileio.get(path)
+    with pytest.raises(NotImplementedError, match='is a picture'):
+        fileio.get_text(path)
