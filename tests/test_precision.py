@@ -1,0 +1,69 @@
+"""Mixed precision: the same model under bfloat16 autocast, up to that precision."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+NAMES = ['sky', 'tree', 'road', 'pool table']
+
+
+@pytest.fixture(params=['tiny_resnet', 'tiny_vit'])
+def model(request: pytest.FixtureRequest) -> torch.nn.Module:
+    torch.manual_seed(0)
+    clip = request.getfixturevalue(request.param)
+    vit = request.param == 'tiny_vit'
+    backbone = dict(type='CLIPVisionTransformer', out_indices=(0, 1, 2, 3)) if vit else dict(
+        type='CLIPResNet')
+    model = MODELS.build(Config(dict(
+        type='EncoderDecoder',
+        backbone=dict(**backbone, model=clip),
+        neck=dict(
+            type='PixelTextNeck', prompt=dict(type='LearnedContext', num_context=4),
+            text_encoder=dict(type='CLIPTextTower', model=clip), class_names=NAMES,
+            context_decoder=dict(type='ContextDecoder', width=16, num_heads=2, num_layers=1),
+            gamma=0.5, score_map_index=2 if vit else 3,
+            neck=dict(type='FPN', in_channels=[64] * 4 if vit else [32, 64, 128, 256],
+                      out_channels=16, num_outs=4)),
+        decode_head=dict(
+            type='FPNHead', in_channels=[16] * 4, in_index=[0, 1, 2, 3],
+            feature_strides=[4, 8, 16, 32], channels=16, num_classes=len(NAMES),
+            norm_cfg=dict(type='BN')),
+        auxiliary_head=dict(type='ScoreMapHead', in_index=4, num_classes=len(NAMES)),
+        test_cfg=dict(mode='whole'))))
+    return model.eval()
+
+
+def relative(ours: torch.Tensor, exact: torch.Tensor) -> float:
+    return ((ours.float() - exact).norm() / exact.norm()).item()
+
+
+def losses_and_gradient(model: torch.nn.Module, image: torch.Tensor) -> tuple[dict, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, len(NAMES), (1, 64, 64), generator=generator)
+    sample = SegDataSample(gt_sem_seg=PixelData(data=labels), metainfo=dict(img_shape=(64, 64)))
+    model.zero_grad()
+    losses = model.loss(image, [sample])
+    (losses['decode.loss_ce'] + losses['aux.loss_ce']).backward()
+    return losses, model.neck.prompt.contexts.grad.clone()
+
+
+def test_bfloat16_autocast(model: torch.nn.Module) -> None:
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        exact = model.extract_feat(image)
+        model.eval()  # drop the kept text
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            ours = model.extract_feat(image)
+        kept = model.extract_feat(image)
+    assert max(map(relative, ours, exact)) < 0.03
+    assert torch.equal(kept[-1], exact[-1]), 'text kept under autocast is of full precision'
+
+    losses, gradient = losses_and_gradient(model, image)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        rounded, rounded_gradient = losses_and_gradient(model, image)
+    for name in ('decode.loss_ce', 'aux.loss_ce'):
+        assert rounded[name].item() == pytest.approx(losses[name].item(), rel=0.02)
+    assert 0 < relative(rounded_gradient, gradient) < 0.1
