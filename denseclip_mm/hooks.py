@@ -2,6 +2,7 @@
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmseg.models import BaseSegmentor
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
 from denseclip_mm.neck import PixelTextNeck
@@ -30,13 +31,10 @@ class CheckClassesHook(Hook):
             if isinstance(module, BaseDecodeHead) and module.num_classes != num_classes:
                 raise ValueError(f'{name} has num_classes={module.num_classes}, but the neck has '
                                  f'{num_classes} class_names; make them equal')
-            embed_dim = getattr(module, 'embed_dim', None)
-            outermost = name.endswith('backbone') and not name.endswith('backbone.backbone')
-            if outermost and embed_dim and embed_dim != necks[0].embed_dim:
-                raise ValueError(
-                    f'the image is embedded in {embed_dim} channels, the text in '
-                    f'{necks[0].embed_dim}; use the image and text tower of one model, or set '
-                    f'embed_dim of AlignedBackbone to {necks[0].embed_dim}')
+            if isinstance(module, BaseSegmentor) and hasattr(module, 'backbone'):
+                embed_dim = getattr(module.backbone, 'embed_dim', None)
+                if embed_dim:
+                    necks[0].check_embed_dim(embed_dim)
 
     def before_train(self, runner: Runner) -> None:
         """Compare the model with the training set, and with the validation set if there is one."""

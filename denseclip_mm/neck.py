@@ -213,13 +213,24 @@ class PixelTextNeck(BaseModule):
                              'one for this package with tools/convert_checkpoint.py')
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _check(self, maps: Sequence[Tensor], dense_BCHW: Tensor) -> None:
-        channels, size = dense_BCHW.shape[1], dense_BCHW.shape[2:]
+    def check_embed_dim(self, channels: int) -> None:
+        """Refuse an image that is not embedded where the text is.
+
+        Args:
+            channels: C of the backbone's embeddings.
+
+        Raises:
+            ValueError: if the text is embedded in another number of channels.
+        """
         if channels != self.embed_dim:
             raise ValueError(
                 f'the image is embedded in {channels} channels, the text in {self.embed_dim}; '
                 'use the image and text tower of one model, or set embed_dim of AlignedBackbone '
                 f'to {self.embed_dim}')
+
+    def _check(self, maps: Sequence[Tensor], dense_BCHW: Tensor) -> None:
+        self.check_embed_dim(dense_BCHW.shape[1])
+        size = dense_BCHW.shape[2:]
         if maps[self.score_map_index].shape[2:] != size:
             fitting = [index for index, fmap in enumerate(maps) if fmap.shape[2:] == size]
             raise ValueError(
