@@ -14,6 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# The small CLIP that the package carries: open_clip knows its model config by the file's name.
+_DEMO = Path(__file__).parent / 'demo_clip'
+open_clip.add_model_config(_DEMO)
+
 # Tensors of OpenAI's own archives that describe the model; no other CLIP file carries them.
 _OPENAI_MARKS = ('input_resolution', 'context_length', 'vocab_size')
 

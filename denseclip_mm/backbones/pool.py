@@ -11,10 +11,19 @@ from denseclip_mm.backbones.tower import adopt_grid
 from denseclip_mm.clip import resize_position_table
 
 
-class DenseAttentionPool(AttentionPool2d):
-    """Keeps the whole output sequence where CLIP keeps its first token (DenseCLIP, section 3.2).
+DENSE_EMBEDDINGS = ('attended', 'value')
 
-    The mean of the map and its cells, 1 + H * W tokens, attend to each other.
+
+class DenseAttentionPool(AttentionPool2d):
+    """Embeds every cell where CLIP embeds the mean of the map alone.
+
+    The mean of the map and its cells, 1 + H * W tokens with positions, are attended to by the mean,
+    as in CLIP, which gives the global embedding. The dense embedding is one of two:
+
+    - ``'attended'``: cells attend as the mean does (DenseCLIP, Rao et al. 2022, section 3.2);
+    - ``'value'``: cells pass the value and the output projection alone, without attention and
+      without positions (MaskCLIP, Zhou et al. 2022, section 3.2), which keeps them apart in a
+      network that was never trained on pixels.
 
     Args:
         in_channels: channels of the feature map.
@@ -22,11 +31,18 @@ class DenseAttentionPool(AttentionPool2d):
         num_heads: attention heads.
         grid: height and width of the map at the training crop; other maps interpolate the position
             table at run time.
+        dense_embedding: ``'attended'`` or ``'value'``.
+
+    Raises:
+        ValueError: if ``dense_embedding`` is neither.
     """
 
     def __init__(self, *, in_channels: int, embed_dim: int, num_heads: int,
-                 grid: tuple[int, int]) -> None:
+                 grid: tuple[int, int], dense_embedding: str = 'attended') -> None:
         super().__init__(1, in_channels, num_heads, embed_dim)
+        if dense_embedding not in DENSE_EMBEDDINGS:
+            raise ValueError(f'dense_embedding={dense_embedding!r} is none of {DENSE_EMBEDDINGS}')
+        self.dense_embedding = dense_embedding
         self.grid = grid
         rows = 1 + grid[0] * grid[1]
         self.positional_embedding = torch.nn.Parameter(
@@ -44,15 +60,18 @@ class DenseAttentionPool(AttentionPool2d):
             The global embedding (B, C) and the dense embedding (B, C, H, W).
         """
         size = x.shape[2:]
-        x_BND = x.flatten(2).transpose(1, 2)
-        x_BND = torch.cat([x_BND.mean(1, keepdim=True), x_BND], dim=1)
+        cells_BND = x.flatten(2).transpose(1, 2)
+        x_BND = torch.cat([cells_BND.mean(1, keepdim=True), cells_BND], dim=1)
         positions = resize_position_table(self.positional_embedding, tuple(size), self.grid)
         x_BND = x_BND + positions.to(x_BND.dtype)
-        q, k, v = (layer(x_BND).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-                   for layer in (self.q_proj, self.k_proj, self.v_proj))
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        y_BNC = self.c_proj(attended)
-        return y_BNC[:, 0], y_BNC[:, 1:].transpose(1, 2).unflatten(2, size)
+        queries = x_BND if self.dense_embedding == 'attended' else x_BND[:, :1]
+        q, k, v = (layer(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+                   for layer, tokens in ((self.q_proj, queries), (self.k_proj, x_BND),
+                                         (self.v_proj, x_BND)))
+        y_BNC = self.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        dense_BNC = (y_BNC[:, 1:] if self.dense_embedding == 'attended' else
+                     self.c_proj(self.v_proj(cells_BND)))
+        return y_BNC[:, 0], dense_BNC.transpose(1, 2).unflatten(2, size)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
                               *args: Any) -> None:

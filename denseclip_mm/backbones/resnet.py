@@ -1,5 +1,7 @@
 """CLIP's ResNets as backbones."""
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,31 +13,46 @@ from denseclip_mm.backbones.tower import CLIPTower, run
 class CLIPResNet(CLIPTower):
     """CLIP's modified ResNet: RN50, RN101, RN50x4 and on (Radford et al. 2021, section 2.4).
 
-    Four maps at strides 4, 8, 16 and 32; the embeddings come from the attention pool, at stride 32.
+    Four maps, at strides 4, 8, 16 and 32 unless ``strides`` says otherwise; the embeddings come
+    from the attention pool, at the last map's stride.
 
     Args:
+        strides: of the four stages. A stage of stride 1 keeps its weights and skips its pooling:
+            a finer score map at the price of more cells.
+        dense_embedding: ``'attended'`` or ``'value'``, see
+            :class:`denseclip_mm.backbones.pool.DenseAttentionPool`.
         model, pretrained, image_size, frozen_stages, norm_eval, with_cp, with_embeddings: see
             :class:`denseclip_mm.backbones.tower.CLIPTower`.
 
     Raises:
-        ValueError: if the model is unknown, is no ResNet, or has fewer stages than are frozen.
+        ValueError: if the model is unknown, is no ResNet, or has fewer stages than are frozen, or
+            ``strides`` or ``dense_embedding`` is not one of the above.
     """
 
     def __init__(self, *, model: str | dict[str, Any], pretrained: str | None = None,
-                 image_size: int | tuple[int, int] | None = None, frozen_stages: int = -1,
-                 norm_eval: bool = False, with_cp: bool = False,
+                 image_size: int | tuple[int, int] | None = None,
+                 strides: Sequence[int] = (1, 2, 2, 2), dense_embedding: str = 'attended',
+                 frozen_stages: int = -1, norm_eval: bool = False, with_cp: bool = False,
                  with_embeddings: bool = True) -> None:
         super().__init__(model=model, pretrained=pretrained, image_size=image_size,
                          frozen_stages=frozen_stages, norm_eval=norm_eval, with_cp=with_cp,
                          with_embeddings=with_embeddings)
         self.tower = self.build_tower('ResNet', image_size=32)
+        if len(strides) != 4 or strides[0] != 1 or not {*strides} <= {1, 2}:
+            raise ValueError(f'strides={tuple(strides)}: the first stage has stride 1, the other '
+                             'three 1 or 2')
+        for stage, stride in zip(self.stages()[2:], strides[1:], strict=True):
+            if stride == 1:
+                block = stage[0][0]
+                block.avgpool, block.downsample[0] = nn.Identity(), nn.Identity()
+        stride = 4 * prod(strides)
         pool = self.tower.attnpool
         self.tower.attnpool = None
         if with_embeddings:
             self.tower.attnpool = DenseAttentionPool(
                 in_channels=pool.c_proj.in_features, embed_dim=self.embed_dim,
-                num_heads=pool.num_heads,
-                grid=(self.image_size[0] // 32, self.image_size[1] // 32))
+                num_heads=pool.num_heads, dense_embedding=dense_embedding,
+                grid=(self.image_size[0] // stride, self.image_size[1] // stride))
         self.freeze()
 
     def init_weights(self) -> None:

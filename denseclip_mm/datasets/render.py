@@ -65,6 +65,12 @@ SHAPES = tuple(CONTOURS)
 GROUNDS = tuple(TEXTURES)
 # The place of a name is its label.
 CLASSES = tuple(f'{colour} {shape}' for colour in COLOURS for shape in SHAPES) + GROUNDS
+# The split of CoOp's and CoCoOp's base-to-new protocol: two shapes of every colour, and two colours
+# of every shape, have no captions and no labels in training.
+NEW_CLASSES = tuple(f'{colour} {shape}' for i, colour in enumerate(COLOURS)
+                    for j, shape in enumerate(SHAPES) if (j - i) % 6 in (2, 3))
+BASE_CLASSES = tuple(name for name in CLASSES if name not in NEW_CLASSES)
+RADII = (9, 22)  # of the circle around a thing, in units
 
 
 def rgb(hue: float, saturation: float, value: float) -> np.ndarray:
@@ -113,7 +119,7 @@ def _border(rng: np.random.Generator, size: int) -> np.ndarray:
     return (across + height * wave - rng.uniform(-24, 24)) * (size / UNITS)
 
 
-def _draw_grounds(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_grounds(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     """One or two grounds; returns the image and the labels (H, W) uint8."""
     first, second = rng.choice(len(GROUNDS), 2, replace=False)
     image = TEXTURES[GROUNDS[first]](rng, size)
@@ -126,11 +132,18 @@ def _draw_grounds(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.n
     return image, labels
 
 
-def _draw_thing(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray,
-                colour: str) -> None:
-    """Lay a thing over the image, in place, with a dark rim and a soft shadow."""
+def draw_thing(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, colour: str,
+               unit: float) -> None:
+    """Lay a thing over the image, in place, with a dark rim and a soft shadow.
+
+    Args:
+        rng: the only source of chance.
+        image: (H, W, 3) float32 RGB.
+        mask: (H, W), as of :func:`shape_mask`.
+        colour: one of ``COLOURS``.
+        unit: pixels of a unit of length.
+    """
     size = len(image)
-    unit = size / UNITS
     hue, saturation, value = HSV[colour]
     paint = rgb(hue + rng.uniform(-_HUE_JITTER, _HUE_JITTER),
                 min(1, saturation * rng.uniform(0.9, 1.05)), rng.uniform(value, 0.96))
@@ -147,8 +160,8 @@ def _draw_thing(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray,
     image[window] = shaded + mask[window][..., None] * (light[window][..., None] * paint - shaded)
 
 
-def _place(rng: np.random.Generator, placed: list[np.ndarray], radius: float,
-           size: int) -> np.ndarray:
+def place(rng: np.random.Generator, placed: list[np.ndarray], radius: float,
+          size: int) -> np.ndarray:
     """Centre of a thing: the one of two random points that is farther from the others."""
     points = rng.uniform(0.6 * radius, size - 0.6 * radius, (2, 2))
     room = [min((np.linalg.norm(point - other) for other in placed), default=0) for point in points]
@@ -165,19 +178,32 @@ def render_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.nd
     Returns:
         The image (H, W, 3), BGR uint8, and its labels (H, W), uint8 places in ``CLASSES``.
     """
-    image, labels = _draw_grounds(rng, size)
+    unit = size / UNITS
+    image, labels = draw_grounds(rng, size)
     placed: list[np.ndarray] = []
     for _ in range(rng.integers(2, 6)):
         colour, shape = COLOURS[rng.integers(len(COLOURS))], SHAPES[rng.integers(len(SHAPES))]
-        radius = rng.uniform(9, 22) / UNITS * size
-        placed.append(_place(rng, placed, radius, size))
+        radius = rng.uniform(*RADII) * unit
+        placed.append(place(rng, placed, radius, size))
         mask = shape_mask(shape, centre=placed[-1], radius=radius,
                           angle=rng.uniform(0, 2 * math.pi), size=size)
-        _draw_thing(rng, image, mask, colour)
+        draw_thing(rng, image, mask, colour, unit)
         labels[mask >= 0.5] = CLASSES.index(f'{colour} {shape}')
+    return photograph(rng, image, unit), labels
+
+
+def photograph(rng: np.random.Generator, image: np.ndarray, unit: float) -> np.ndarray:
+    """The light, blur and grain of a picture: (H, W, 3) BGR uint8 of a drawing, which is lost.
+
+    Args:
+        rng: the only source of chance.
+        image: (H, W, 3) float32 RGB.
+        unit: pixels of a unit of length.
+    """
+    size = len(image)
     slope, _ = _turned_axes(size, rng.uniform(0, 2 * math.pi))
     image *= (1 + rng.uniform(0, 0.25) * slope / (UNITS / 2))[..., None]
-    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.7) * size / UNITS)
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.7) * unit)
     image += rng.uniform(1, 5) * rng.standard_normal(image.shape, dtype=np.float32)
     bgr = np.clip(image[..., ::-1], 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(bgr), labels
+    return np.ascontiguousarray(bgr)
