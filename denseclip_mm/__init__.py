@@ -22,6 +22,7 @@ from denseclip_mm.context_decoder import ContextDecoder  # noqa: E402
 from denseclip_mm.datasets import SceneBackend, ScenesDataset  # noqa: E402
 from denseclip_mm.head import ScoreMapHead  # noqa: E402
 from denseclip_mm.hooks import CheckClassesHook, CompareValHook  # noqa: E402
+from denseclip_mm.image_prompts import ConditionalContext, VisualContext  # noqa: E402
 from denseclip_mm.neck import PixelTextNeck  # noqa: E402
 from denseclip_mm.text import (  # noqa: E402
     CLIPTextTower,
@@ -34,8 +35,8 @@ from denseclip_mm.version import __version__  # noqa: E402
 _REGISTERED = {
     MODELS: (
         AlignedBackbone, CLIPConvNeXt, CLIPResNet, CLIPVisionTransformer, CLIPTextTower,
-        LearnedContext, TemplatePrompt, TextEmbeddings, ContextDecoder, PixelTextNeck,
-        ScoreMapHead),
+        LearnedContext, TemplatePrompt, TextEmbeddings, ConditionalContext, VisualContext,
+        ContextDecoder, PixelTextNeck, ScoreMapHead),
     DATASETS: (ScenesDataset, ),
     HOOKS: (CheckClassesHook, CompareValHook),
 }

@@ -66,28 +66,30 @@ class ContextDecoder(BaseModule):
     """What the image has to say about each class, in the embedding space (Eq. 4).
 
     Args:
-        embed_dim: C.
+        embed_dim: C, channels of the visual tokens.
         width: D.
         num_heads: attention heads.
         num_layers: layers.
         dropout: probability within the layers.
+        text_dim: channels of the text, if they are not C.
 
     Raises:
         ValueError: if ``num_heads`` does not divide ``width``.
     """
 
     def __init__(self, *, embed_dim: int, width: int = 256, num_heads: int = 4,
-                 num_layers: int = 3, dropout: float = 0.1) -> None:
+                 num_layers: int = 3, dropout: float = 0.1, text_dim: int | None = None) -> None:
         super().__init__(init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02, bias=0))
         if width % num_heads:
             raise ValueError(f'width={width} is no multiple of num_heads={num_heads}')
         self.memory_proj = nn.Sequential(nn.LayerNorm(embed_dim), nn.Linear(embed_dim, width),
                                          nn.LayerNorm(width))
-        self.text_proj = nn.Sequential(nn.LayerNorm(embed_dim), nn.Linear(embed_dim, width))
+        text_dim = text_dim or embed_dim
+        self.text_proj = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, width))
         self.layers = nn.ModuleList(
             ContextDecoderLayer(width=width, num_heads=num_heads, dropout=dropout)
             for _ in range(num_layers))
-        self.out_proj = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, embed_dim))
+        self.out_proj = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, text_dim))
 
     def forward(self, text_BKC: Tensor, visual_BNC: Tensor) -> Tensor:
         """Decode text embeddings (B, K, C) against visual tokens (B, N, C); returns (B, K, C)."""

@@ -1,7 +1,7 @@
 """DenseCLIP, as one neck. Read this file to understand the package.
 
     feature maps, (global, dense) <- backbone
-    text        = text tower(prompt(class names))
+    text        = text tower(prompt(class names))          (some prompts look at the image, too)
     text        = text + gamma * context decoder(text, [global, dense])
     score map   = cos(dense, text)
     outputs     = wrapped neck(feature maps, one of them with the score map concatenated), score map
@@ -20,72 +20,53 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from denseclip_mm.class_names import read_class_names, split_synonyms
-
-
-class Vocabulary(nn.Module):
-    """Class names, laid out for a prompt.
-
-    Attributes:
-        names: the K classes.
-        texts: the S texts, the synonyms of a class one after the other.
-        class_of_text: (S,) class of each text.
-        trees: the prompt's layout of the texts.
-    """
-
-    class_of_text: Tensor
-
-    def __init__(self, names: list[str]) -> None:
-        super().__init__()
-        self.names = names
-        self.texts = [text for name in names for text in split_synonyms(name)]
-        self.trees = nn.ModuleList()
-        owners = [index for index, name in enumerate(names) for _ in split_synonyms(name)]
-        self.register_buffer('class_of_text', torch.tensor(owners), persistent=False)
-
-    def best_of_synonyms(self, score_BSHW: Tensor) -> Tensor:
-        """(B, S, H, W) scores of texts to (B, K, H, W) scores of classes: the best synonym's."""
-        if len(self.texts) == len(self.names):
-            return score_BSHW
-        index = self.class_of_text[:, None, None].expand_as(score_BSHW)
-        lowest = score_BSHW.new_full((len(score_BSHW), len(self.names), *score_BSHW.shape[2:]), -2.)
-        return lowest.scatter_reduce(1, index, score_BSHW, 'amax')
+from denseclip_mm.class_names import read_class_names
+from denseclip_mm.vocabulary import Vocabulary
 
 
 class PixelTextNeck(BaseModule):
     """Language guidance for a dense predictor (DenseCLIP, Rao et al. 2022, sections 3.2 and 3.3).
 
     Args:
-        prompt: config of the prompt: ``LearnedContext``, ``TemplatePrompt`` or ``TextEmbeddings``.
+        prompt: config of the prompt: ``LearnedContext``, ``ConditionalContext``, ``VisualContext``,
+            ``TemplatePrompt`` or ``TextEmbeddings``.
         class_names: a dataset alias known to mmseg, a file with a name a line, or the names;
             ``a;b`` are synonyms of one class.
         neck: config of the neck that takes the feature maps. Its ``in_channels[score_map_index]``
-            is that of the backbone; the K score maps are added here.
+            is that of the backbone; the K score maps are added here. None for a model that
+            segments by the score map alone, which is then the only output.
         score_map_index: the feature map that the score map is concatenated to; it has to be of
-            the dense embedding's size.
+            the dense embedding's size. None without a neck.
         text_encoder: config of the text tower; None with ``TextEmbeddings``.
         context_decoder: config of the post-model prompting; None leaves the text as it is.
         gamma: initial scale of the decoder's residual, one per channel.
         output_score_map: append the score map (cosines in [-1, 1]) to the outputs.
+        synonyms: the score of a class with several texts is their ``'best'`` or their ``'mean'``.
 
     Raises:
         ValueError: if the class names are faulty (see :func:`read_class_names`), too long for the
-            tower, or ``score_map_index`` is no index of the neck's ``in_channels``.
+            tower, ``score_map_index`` is no index of the neck's ``in_channels``, or ``synonyms``
+            is neither.
     """
 
     def __init__(self, *, prompt: dict[str, Any], class_names: str | Sequence[str],
-                 neck: dict[str, Any], score_map_index: int,
+                 neck: dict[str, Any] | None = None, score_map_index: int | None = None,
                  text_encoder: dict[str, Any] | None = None,
                  context_decoder: dict[str, Any] | None = None, gamma: float = 1e-4,
-                 output_score_map: bool = True) -> None:
+                 output_score_map: bool = True, synonyms: str = 'best') -> None:
         super().__init__()
-        vocabulary = Vocabulary(read_class_names(class_names))
-        channels = list(neck['in_channels'])
-        if not 0 <= score_map_index < len(channels):
-            raise ValueError(f"score_map_index={score_map_index} is no index of the wrapped neck's "
-                             f'in_channels={channels}')
-        channels[score_map_index] += len(vocabulary.names)
-        self.neck = MODELS.build({**neck, 'in_channels': channels})
+        vocabulary = Vocabulary(read_class_names(class_names), synonyms)
+        self.neck = None
+        if neck is not None:
+            channels = list(neck['in_channels'])
+            if score_map_index not in range(len(channels)):
+                raise ValueError(f'score_map_index={score_map_index} is no index of the wrapped '
+                                 f"neck's in_channels={channels}")
+            channels[score_map_index] += len(vocabulary.names)
+            self.neck = MODELS.build({**neck, 'in_channels': channels})
+        elif score_map_index is not None or not output_score_map:
+            raise ValueError('without a neck the score map is the only output; leave '
+                             'score_map_index and output_score_map out')
         self.score_map_index = score_map_index
         self.output_score_map = output_score_map
 
@@ -130,7 +111,7 @@ class PixelTextNeck(BaseModule):
         if self.prompt.class_specific:
             raise ValueError(f'{type(self.prompt).__name__} holds vectors of its own for every '
                              f'class; its {len(self.class_names)} names cannot be changed')
-        vocabulary = Vocabulary(read_class_names(class_names))
+        vocabulary = Vocabulary(read_class_names(class_names), self.vocabulary.synonyms)
         vocabulary.trees = self.prompt.vocabulary(self.text_encoder, vocabulary.texts)
         vocabulary.to(self.vocabulary.class_of_text.device)
         self._cache.clear()
@@ -146,15 +127,19 @@ class PixelTextNeck(BaseModule):
                 (B, C) and the dense embedding (B, C, H, W).
 
         Returns:
-            The wrapped neck's outputs, then the score map (B, K, H, W) if ``output_score_map``.
+            The wrapped neck's outputs, then the score map (B, K, H, W) if ``output_score_map``;
+            without a neck the score map alone.
 
         Raises:
             ValueError: if the embeddings are not the text tower's size, or the dense embedding is
                 not of the size of feature map ``score_map_index``.
         """
         *maps, (image_BC, dense_BCHW) = inputs
-        self._check(maps, dense_BCHW)
+        self.check_embed_dim(dense_BCHW.shape[1])
         tokens_BNC = torch.cat([image_BC[:, :, None], dense_BCHW.flatten(2)], dim=2).mT
+        if self.neck is None:
+            return (self.score_map(self.vocabulary, tokens_BNC, dense_BCHW), )
+        self._check_size(maps, dense_BCHW)
         score_map = self.score_map(self.decoder_vocabulary, tokens_BNC, dense_BCHW)
         index = self.score_map_index
         maps[index] = torch.cat([maps[index], score_map], dim=1)
@@ -167,23 +152,23 @@ class PixelTextNeck(BaseModule):
 
     def score_map(self, vocabulary: Vocabulary, tokens_BNC: Tensor, dense_BCHW: Tensor) -> Tensor:
         """Cosine of every cell with every class (section 3.2): (B, K, H, W)."""
-        text_BSC = self.text_embeddings(vocabulary).to(dense_BCHW.dtype)
+        text_BSC = self.text_embeddings(vocabulary, tokens_BNC).to(dense_BCHW.dtype)
         if self.context_decoder is not None:
             text_BSC = text_BSC.expand(len(dense_BCHW), -1, -1)
             text_BSC = text_BSC + self.gamma * self.context_decoder(text_BSC, tokens_BNC)
         text_BSC = F.normalize(text_BSC, dim=2)
         cells_BCN = F.normalize(dense_BCHW, dim=1).flatten(2)
         score_BSHW = (text_BSC @ cells_BCN).unflatten(2, dense_BCHW.shape[2:])
-        return vocabulary.best_of_synonyms(score_BSHW)
+        return vocabulary.score_of_classes(score_BSHW)
 
-    def text_embeddings(self, vocabulary: Vocabulary) -> Tensor:
-        """Embeddings (1, S, C) of the texts, before the image has its say.
+    def text_embeddings(self, vocabulary: Vocabulary, tokens_BNC: Tensor) -> Tensor:
+        """Embeddings of the texts: (B, S, C) if the prompt depends on the image, else (1, S, C).
 
-        In evaluation they are computed once and kept until a weight, the mode or the names change.
-        While gradients are recorded they are always computed.
+        Those that do not are computed once in evaluation, and kept until a weight, the mode or the
+        names change. While gradients are recorded they are always computed.
         """
-        if self.training or torch.is_grad_enabled():
-            return self.prompt(self.text_encoder, vocabulary.trees)
+        if self.prompt.depends_on_image or self.training or torch.is_grad_enabled():
+            return self.prompt(self.text_encoder, vocabulary.trees, tokens_BNC)
         modules = (self.prompt, self.text_encoder or self.prompt)
         tensors = chain.from_iterable(chain(m.parameters(), m.buffers()) for m in modules)
         state = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
@@ -228,8 +213,7 @@ class PixelTextNeck(BaseModule):
                 'use the image and text tower of one model, or set embed_dim of AlignedBackbone '
                 f'to {self.embed_dim}')
 
-    def _check(self, maps: Sequence[Tensor], dense_BCHW: Tensor) -> None:
-        self.check_embed_dim(dense_BCHW.shape[1])
+    def _check_size(self, maps: Sequence[Tensor], dense_BCHW: Tensor) -> None:
         size = dense_BCHW.shape[2:]
         if maps[self.score_map_index].shape[2:] != size:
             fitting = [index for index, fmap in enumerate(maps) if fmap.shape[2:] == size]

@@ -62,8 +62,8 @@ def everything(model: nn.Module, side: int, num_classes: int) -> dict[str, Tenso
     (losses['decode.loss_ce'] + losses['aux.loss_ce']).backward()
     *maps, (image, dense) = seen['backbone']
     with torch.no_grad():
-        text = neck.text_embeddings(neck.vocabulary)
         tokens = torch.cat([image[:, :, None], dense.flatten(2)], dim=2).transpose(1, 2)
+        text = neck.text_embeddings(neck.vocabulary, tokens)
         refined = text + neck.gamma * neck.context_decoder(text, tokens)
         logits = model.decode_head.predict(seen['neck'], [dict(img_shape=(side, side))], {})
     return {

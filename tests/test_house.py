@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FILES = sorted((ROOT / 'denseclip_mm').rglob('*.py'))
 # Floors, lowest first; a floor imports from itself and from below.
-FLOORS = ['version', 'compat', 'clip', 'text', 'backbones', 'context_decoder', 'class_names',
-          'neck', 'head', 'datasets', 'hooks', 'config', 'convert']
+FLOORS = ['version', 'compat', 'clip', 'text', 'backbones', 'context_decoder', 'image_prompts',
+          'class_names', 'vocabulary', 'neck', 'head', 'datasets', 'hooks', 'config', 'convert']
 
 
 def module_of(path) -> str:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Pretrain the small CLIP that the package ships (``pretrained='demo'``) on captioned scenes.
 
-python tools/pretrain_demo_clip.py OUT.pt --steps 12000 --seed 0
+python tools/pretrain_demo_clip.py OUT.pt --steps 4000 --seed 0
 
 Image and text towers start from random numbers and see nothing but images with their captions
 (open_clip's ``ClipLoss``). OUT.pt is written at every report: a state dict as open_clip names it,
@@ -35,6 +35,7 @@ from denseclip_mm.text import CLIPTextTower, TemplatePrompt, grow_trees  # isort
 MODEL = 'DemoCLIP'
 # Side of the images and scenes in a batch: parts of scenes are cheap, whole ones teach the rest.
 BATCHES = ((64, 192), (96, 96), (128, 64))
+KEPT = (0.25, 0.75)  # share of the rows and of the columns of cells that a step reads
 MEAN = torch.tensor([104.09373615, 116.7460125, 122.7709383]).view(3, 1, 1)  # BGR
 STD = torch.tensor([70.32316305, 66.6321579, 68.5005327]).view(3, 1, 1)
 REPORT_SEED, REPORT_SCENES = 1000, 64
@@ -52,6 +53,18 @@ class DemoCLIP(nn.Module):
                                 dense_embedding='value')
         self.text = CLIPTextTower(model=MODEL).requires_grad_(True)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def embed_images(self, images: Tensor, rng: np.random.Generator) -> Tensor:
+        """Global embeddings (B, C) of what some rows and columns of cells tell.
+
+        The pool would read the shape of a thing at the one cell that shows it best, and the others,
+        which the score map needs just as much, would never learn it. So cells are dropped, as
+        FLIP drops patches (Li et al. 2023, section 3).
+        """
+        cells = self.image.feature_maps(images)[-1]
+        rows, columns = (np.sort(rng.permutation(side)[:max(2, round(rng.uniform(*KEPT) * side))])
+                         for side in cells.shape[2:])
+        return self.image.tower.attnpool(cells[:, :, rows][:, :, :, columns])[0]
 
     def open_clip_state(self) -> dict[str, Tensor]:
         """The weights by open_clip's names, in half precision."""
@@ -112,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('out', type=Path, help='file to write')
-    parser.add_argument('--steps', type=int, default=12000)
+    parser.add_argument('--steps', type=int, default=4000)
     parser.add_argument('--lr', type=float, default=2e-3, help='peak learning rate')
     parser.add_argument('--report-every', type=int, default=500, help='steps')
     parser.add_argument('--seed', type=int, default=0)
@@ -132,7 +145,7 @@ def main() -> None:
         images, captions = batch(rng, size, count)
         trees = grow_trees([model.text.prompt(model.text.tokenize(each)) for each in captions])
         with torch.autocast('cpu', dtype=torch.bfloat16):
-            image_BC, _ = model.image(images)[-1]
+            image_BC = model.embed_images(images, rng)
         loss = clip_loss(F.normalize(image_BC.float(), dim=-1),
                          F.normalize(model.text(trees)[0], dim=-1), model.logit_scale.exp())
         optimizer.zero_grad()

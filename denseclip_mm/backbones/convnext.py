@@ -49,8 +49,10 @@ class CLIPConvNeXt(CLIPTower):
         self.load_pretrained(None, () if self.with_embeddings else ('trunk.head.', 'head.'))
 
     def stages(self) -> list[list[nn.Module | nn.Parameter]]:
-        """The patch stem; the four stages."""
-        return [[self.tower.trunk.stem], *([stage] for stage in self.tower.trunk.stages)]
+        """The patch stem; the four stages; the head that projects."""
+        trunk = self.tower.trunk
+        head = [[trunk.head, self.tower.head]] if self.with_embeddings else []
+        return [[trunk.stem], *([stage] for stage in trunk.stages), *head]
 
     def forward(self, x: Tensor) -> tuple[Tensor | tuple[Tensor, Tensor], ...]:
         """Feature maps of an image batch (B, 3, H, W), and the embedding pair."""

@@ -7,11 +7,8 @@ from open_clip.modified_resnet import AttentionPool2d
 from torch import Tensor
 from torch.nn import functional as F
 
-from denseclip_mm.backbones.tower import adopt_grid
+from denseclip_mm.backbones.tower import adopt_grid, check_dense_embedding
 from denseclip_mm.clip import resize_position_table
-
-
-DENSE_EMBEDDINGS = ('attended', 'value')
 
 
 class DenseAttentionPool(AttentionPool2d):
@@ -40,8 +37,7 @@ class DenseAttentionPool(AttentionPool2d):
     def __init__(self, *, in_channels: int, embed_dim: int, num_heads: int,
                  grid: tuple[int, int], dense_embedding: str = 'attended') -> None:
         super().__init__(1, in_channels, num_heads, embed_dim)
-        if dense_embedding not in DENSE_EMBEDDINGS:
-            raise ValueError(f'dense_embedding={dense_embedding!r} is none of {DENSE_EMBEDDINGS}')
+        check_dense_embedding(dense_embedding)
         self.dense_embedding = dense_embedding
         self.grid = grid
         rows = 1 + grid[0] * grid[1]

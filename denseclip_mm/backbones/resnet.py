@@ -41,10 +41,10 @@ class CLIPResNet(CLIPTower):
         if len(strides) != 4 or strides[0] != 1 or not {*strides} <= {1, 2}:
             raise ValueError(f'strides={tuple(strides)}: the first stage has stride 1, the other '
                              'three 1 or 2')
-        for stage, stride in zip(self.stages()[2:], strides[1:], strict=True):
+        layers = self.tower.layer2, self.tower.layer3, self.tower.layer4
+        for layer, stride in zip(layers, strides[1:], strict=True):
             if stride == 1:
-                block = stage[0][0]
-                block.avgpool, block.downsample[0] = nn.Identity(), nn.Identity()
+                layer[0].avgpool, layer[0].downsample[0] = nn.Identity(), nn.Identity()
         stride = 4 * prod(strides)
         pool = self.tower.attnpool
         self.tower.attnpool = None
@@ -63,17 +63,23 @@ class CLIPResNet(CLIPTower):
             self.load_pretrained(None, unused=('attnpool.', ))
 
     def stages(self) -> list[list[nn.Module | nn.Parameter]]:
-        """The three convolutions of the stem; layer1 to layer4."""
+        """The three convolutions of the stem; layer1 to layer4; the attention pool."""
         tower = self.tower
         stem = [tower.conv1, tower.bn1, tower.conv2, tower.bn2, tower.conv3, tower.bn3]
-        return [stem, [tower.layer1], [tower.layer2], [tower.layer3], [tower.layer4]]
+        pool = [[tower.attnpool]] if self.with_embeddings else []
+        return [stem, [tower.layer1], [tower.layer2], [tower.layer3], [tower.layer4], *pool]
 
-    def forward(self, x: Tensor) -> tuple[Tensor | tuple[Tensor, Tensor], ...]:
-        """Feature maps of an image batch (B, 3, H, W), and the embedding pair."""
+    def feature_maps(self, x: Tensor) -> list[Tensor]:
+        """The four feature maps of an image batch (B, 3, H, W)."""
         maps = []
         x = self.tower.stem(x)
         for layer in (self.tower.layer1, self.tower.layer2, self.tower.layer3, self.tower.layer4):
             for block in layer:
                 x = run(block, x, self.with_cp)
             maps.append(x)
-        return (*maps, self.tower.attnpool(x)) if self.with_embeddings else tuple(maps)
+        return maps
+
+    def forward(self, x: Tensor) -> tuple[Tensor | tuple[Tensor, Tensor], ...]:
+        """Feature maps of an image batch (B, 3, H, W), and the embedding pair."""
+        maps = self.feature_maps(x)
+        return (*maps, self.tower.attnpool(maps[-1])) if self.with_embeddings else tuple(maps)

@@ -40,6 +40,16 @@ def adopt_grid(table: nn.Parameter, state_dict: dict[str, Tensor], key: str,
     return (side, side)
 
 
+def check_dense_embedding(kind: str) -> None:
+    """Refuse a dense embedding that is neither attended nor value.
+
+    Raises:
+        ValueError: if it is.
+    """
+    if kind not in ('attended', 'value'):
+        raise ValueError(f"dense_embedding must be 'attended' or 'value', got {kind!r}")
+
+
 def run(block: nn.Module, x: Tensor, with_cp: bool) -> Tensor:
     """Run a block, recomputing it in backward if ``with_cp``."""
     if with_cp and x.requires_grad:
@@ -57,7 +67,8 @@ class CLIPTower(nn.Module):
         image_size: the training crop, one number or (height, width), to whose grid the position
             table is resized when pretrained weights load; None for the model's own size.
         frozen_stages: stages without gradient and in eval mode: -1 none, 0 the stem (patch
-            embedding), n the first n stages (blocks of a ViT) as well.
+            embedding), n the first n stages (blocks of a ViT) as well. One more than there are
+            stages freezes the projection to the embeddings, too: the whole of CLIP's image tower.
         norm_eval: keep batch norms in eval mode.
         with_cp: gradient checkpointing of each block.
         with_embeddings: return the embedding pair after the maps.
@@ -121,7 +132,8 @@ class CLIPTower(nn.Module):
         stages = self.stages()
         if not -1 <= self.frozen_stages < len(stages):
             raise ValueError(f'frozen_stages={self.frozen_stages}, but {self.model!r} has '
-                             f'{len(stages) - 1} stages after its stem')
+                             f'{len(stages) - 1} stages after its stem'
+                             + (', the projection included' if self.with_embeddings else ''))
         for part in _flat(stages[:self.frozen_stages + 1]):
             part.requires_grad_(False)
 

@@ -6,9 +6,19 @@ from typing import Any
 import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from denseclip_mm.backbones.tower import CLIPTower, adopt_grid
+from denseclip_mm.backbones.tower import CLIPTower, adopt_grid, check_dense_embedding
 from denseclip_mm.clip import resize_position_table
+
+
+def _without_attention(block: nn.Module, x_BND: Tensor) -> Tensor:
+    """A transformer block in which every token attends to itself alone."""
+    attention = block.attn
+    _, _, weight = attention.in_proj_weight.chunk(3)
+    _, _, bias = attention.in_proj_bias.chunk(3)
+    x_BND = x_BND + block.ls_1(attention.out_proj(F.linear(block.ln_1(x_BND), weight, bias)))
+    return x_BND + block.ls_2(block.mlp(block.ln_2(x_BND)))
 
 
 class CLIPVisionTransformer(CLIPTower):
@@ -20,20 +30,25 @@ class CLIPVisionTransformer(CLIPTower):
     Args:
         out_indices: the four blocks, counted from 0, after which maps are taken.
         drop_path_rate: stochastic depth, growing linearly to this rate over the blocks.
+        dense_embedding: ``'attended'``: the cells' tokens after the last block; or ``'value'``:
+            after a last block that passes the values of its attention on without mixing them
+            (MaskCLIP, Zhou et al. 2022, section 3.2).
         sync_bn: whether the batch norm of the finest map is synchronised between processes (on a
             GPU); in a single process both are the same.
         model, pretrained, image_size, frozen_stages, norm_eval, with_cp, with_embeddings: see
             :class:`denseclip_mm.backbones.tower.CLIPTower`; a stage is a block.
 
     Raises:
-        ValueError: if the model is unknown, is no plain ViT, or has not the blocks asked for.
+        ValueError: if the model is unknown, is no plain ViT, or has not the blocks asked for, or
+            ``dense_embedding`` is neither of the two.
     """
 
     def __init__(self, *, model: str | dict[str, Any], pretrained: str | None = None,
                  image_size: int | tuple[int, int] | None = None,
                  out_indices: Sequence[int] = (3, 5, 7, 11), drop_path_rate: float = 0.0,
-                 sync_bn: bool = True, frozen_stages: int = -1, norm_eval: bool = False,
-                 with_cp: bool = False, with_embeddings: bool = True) -> None:
+                 dense_embedding: str = 'attended', sync_bn: bool = True, frozen_stages: int = -1,
+                 norm_eval: bool = False, with_cp: bool = False,
+                 with_embeddings: bool = True) -> None:
         super().__init__(model=model, pretrained=pretrained, image_size=image_size,
                          frozen_stages=frozen_stages, norm_eval=norm_eval, with_cp=with_cp,
                          with_embeddings=with_embeddings)
@@ -46,6 +61,8 @@ class CLIPVisionTransformer(CLIPTower):
             raise ValueError(f'out_indices={tuple(out_indices)}: four of the blocks 0 to '
                              f'{len(blocks) - 1} of {model!r} are needed')
         self.out_indices = sorted(out_indices)
+        check_dense_embedding(dense_embedding)
+        self.dense_embedding = dense_embedding
         if drop_path_rate and any(not isinstance(block.ls_1, nn.Identity) for block in blocks):
             raise ValueError(f'drop_path_rate is not supported with the layer scale of {model!r}')
         rates = torch.linspace(0, drop_path_rate, len(blocks)).tolist()
@@ -78,10 +95,11 @@ class CLIPVisionTransformer(CLIPTower):
         self.load_pretrained(self.tower.grid_size, unused)
 
     def stages(self) -> list[list[nn.Module | nn.Parameter]]:
-        """The patch embedding with its tokens and positions; each block."""
+        """The patch embedding with its tokens and positions; each block; norm and projection."""
         tower = self.tower
         stem = [tower.conv1, tower.class_embedding, tower.positional_embedding, tower.ln_pre]
-        return [stem, *([block] for block in tower.transformer.resblocks)]
+        projection = [[tower.ln_post, tower.proj]] if self.with_embeddings else []
+        return [stem, *([block] for block in tower.transformer.resblocks), *projection]
 
     def forward(self, x: Tensor) -> tuple[Tensor | tuple[Tensor, Tensor], ...]:
         """Feature maps of an image batch (B, 3, H, W), and the embedding pair."""
@@ -93,12 +111,20 @@ class CLIPVisionTransformer(CLIPTower):
         x_BND = torch.cat([token, x_BND], dim=1)
         positions = resize_position_table(tower.positional_embedding, tuple(size), tower.grid_size)
         x_BND = tower.ln_pre(tower.patch_dropout(x_BND + positions.to(x_BND.dtype)))
-        x_BND, tokens = tower.transformer.forward_intermediates(x_BND, indices=self.out_indices)
+        before_last = len(tower.transformer.resblocks) - 2
+        values = self.with_embeddings and self.dense_embedding == 'value'
+        indices = sorted({*self.out_indices, before_last} if values else self.out_indices)
+        x_BND, taken = tower.transformer.forward_intermediates(x_BND, indices=indices)
+        tokens = dict(zip(indices, taken, strict=True))
         # contiguous: on a channels-last map of frozen blocks, GroupNorm's backward crashes (CPU)
-        maps = [scale(taken[:, 1:].transpose(1, 2).unflatten(2, size).contiguous())
-                for scale, taken in zip(self.pyramid, tokens, strict=True)]
+        maps = [scale(tokens[index][:, 1:].transpose(1, 2).unflatten(2, size).contiguous())
+                for scale, index in zip(self.pyramid, self.out_indices, strict=True)]
         if not self.with_embeddings:
             return tuple(maps)
+        if values:
+            cells_BND = _without_attention(tower.transformer.resblocks[-1],
+                                           tokens[before_last][:, 1:])
+            x_BND = torch.cat([x_BND[:, :1], cells_BND], dim=1)
         y_BNC = tower.ln_post(x_BND) @ tower.proj
         dense = y_BNC[:, 1:].transpose(1, 2).unflatten(2, size)
         return (*maps, (y_BNC[:, 0], dense))

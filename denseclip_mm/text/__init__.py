@@ -1,10 +1,11 @@
 """Class names to text embeddings: the token tree, CLIP's text tower, the prompts."""
 
-from denseclip_mm.text.prompts import LearnedContext, TemplatePrompt, TextEmbeddings
+from denseclip_mm.text.contexts import ContextPrompt, LearnedContext
+from denseclip_mm.text.prompts import TemplatePrompt, TextEmbeddings
 from denseclip_mm.text.tower import CLIPTextTower
 from denseclip_mm.text.tree import TokenTree, grow_trees
 
 __all__ = [
-    'CLIPTextTower', 'LearnedContext', 'TemplatePrompt', 'TextEmbeddings', 'TokenTree',
-    'grow_trees'
+    'CLIPTextTower', 'ContextPrompt', 'LearnedContext', 'TemplatePrompt', 'TextEmbeddings',
+    'TokenTree', 'grow_trees'
 ]

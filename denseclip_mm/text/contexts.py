@@ -1,0 +1,116 @@
+"""Learned context vectors around the class name.
+
+Shapes: S texts, N contexts, D width of the text tower, C embedding channels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from denseclip_mm.text.tower import CLIPTextTower
+from denseclip_mm.text.tree import grow_trees
+
+
+class ContextPrompt(nn.Module):
+    """Base of the prompts with context vectors around the class name: their layout.
+
+    Args:
+        text_encoder: the text tower.
+        texts: class names and synonyms.
+        num_context: N.
+        class_specific: whether every text has contexts of its own.
+        class_position: ``'end'``, ``'middle'`` (half of the contexts on each side) or ``'front'``.
+        full_stop: end each prompt with '.', as CoOp does.
+
+    Raises:
+        ValueError: if ``class_position`` is none of these, or there is no context.
+    """
+
+    depends_on_image = False
+
+    def __init__(self, *, text_encoder: CLIPTextTower, texts: Sequence[str], num_context: int,
+                 class_specific: bool, class_position: str, full_stop: bool) -> None:
+        super().__init__()
+        if class_position not in ('end', 'middle', 'front'):
+            raise ValueError(f"class_position must be 'end', 'middle' or 'front', got "
+                             f'{class_position!r}')
+        if num_context < 1:
+            raise ValueError(f'num_context={num_context} is too few; at least one context is needed')
+        self.num_context = num_context
+        self.class_specific = class_specific
+        self.class_position = class_position
+        self.full_stop = full_stop
+
+    def vocabulary(self, text_encoder: CLIPTextTower, texts: Sequence[str]) -> nn.ModuleList:
+        """Token trees of S prompts.
+
+        Raises:
+            ValueError: if a prompt has more tokens than the tower has positions.
+        """
+        count = self.num_context
+        before = {'end': count, 'middle': count // 2, 'front': 0}[self.class_position]
+        stop = text_encoder.tokenize('.') if self.full_stop else []
+        prompts = []
+        for index, text in enumerate(texts):
+            first = text_encoder.vocab_size + (index * count if self.class_specific else 0)
+            contexts = list(range(first, first + count))
+            prompts.append(text_encoder.prompt(
+                contexts[:before], text_encoder.tokenize(text), contexts[before:], stop))
+            text_encoder.check_length(len(prompts[-1]), f'{text!r} with {count} contexts')
+        return grow_trees(prompts)
+
+
+class LearnedContext(ContextPrompt):
+    """Learned context vectors around the class name (CoOp, Zhou et al. 2022, section 3.2).
+
+    DenseCLIP's prompt is the default: 8 unified contexts, the name at the end, no full stop.
+
+    Attributes:
+        contexts: (N, D) unified, or (S, N, D) class-specific.
+
+    Args:
+        num_context: N; by default 8, or the number of tokens of ``init_words``.
+        class_specific: own contexts for every text instead of shared ones. The vocabulary can then
+            not be changed.
+        class_position, full_stop, text_encoder, texts: see :class:`ContextPrompt`.
+        init_words: words whose token embeddings the contexts start from, such as 'a photo of a'.
+        std: standard deviation of the truncated normal that contexts start from otherwise
+            (DenseCLIP 1, CoOp 0.02).
+
+    Raises:
+        ValueError: if an option is not one of the above, or ``num_context`` and ``init_words``
+            disagree.
+    """
+
+    def __init__(self, *, text_encoder: CLIPTextTower, texts: Sequence[str],
+                 num_context: int | None = None, class_specific: bool = False,
+                 class_position: str = 'end', init_words: str | None = None,
+                 full_stop: bool = False, std: float = 1.0) -> None:
+        words = text_encoder.tokenize(init_words) if init_words is not None else None
+        if num_context is None:
+            num_context = 8 if words is None else len(words)
+        if words and len(words) != num_context:
+            raise ValueError(f'num_context={num_context} contexts cannot start from init_words='
+                             f'{init_words!r}, which are {len(words)} tokens; leave num_context '
+                             'out')
+        super().__init__(text_encoder=text_encoder, texts=texts, num_context=num_context,
+                         class_specific=class_specific, class_position=class_position,
+                         full_stop=full_stop)
+        self.std = std
+        self.words = words
+        shape = (len(texts), num_context) if class_specific else (num_context, )
+        self.contexts = nn.Parameter(torch.empty(*shape, text_encoder.width))
+        nn.init.trunc_normal_(self.contexts, std=std, a=-2 * std, b=2 * std)
+
+    def start_from_words(self, text_encoder: CLIPTextTower) -> None:
+        """Set the contexts to the embeddings of ``init_words``, once the tower has its weights."""
+        if self.words is not None:
+            table = text_encoder.tower.token_embedding.weight
+            with torch.no_grad():
+                self.contexts.copy_(table[self.words].expand_as(self.contexts))
+
+    def forward(self, text_encoder: CLIPTextTower, vocabulary: nn.ModuleList,
+                visual_BNC: Tensor | None = None) -> Tensor:
+        """Text embeddings (1, S, C), not normalised."""
+        return text_encoder(vocabulary, self.contexts.reshape(1, -1, text_encoder.width))
