@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# The small CLIP that the package carries: open_clip knows its model config by the file's name.
+# The small CLIP that the package carries; open_clip learns its config, model='DemoCLIP'.
 _DEMO = Path(__file__).parent / 'demo_clip'
-open_clip.add_model_config(_DEMO)
+open_clip.add_model_config(_DEMO / 'DemoCLIP.json')
 
 # Tensors of OpenAI's own archives that describe the model; no other CLIP file carries them.
 _OPENAI_MARKS = ('input_resolution', 'context_length', 'vocab_size')
@@ -84,7 +84,8 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
         tower: open_clip's image or text tower.
         part: ``'visual'`` or ``'text'``.
         model: as in :func:`clip_config`.
-        pretrained: an open_clip tag, an OpenAI ``.pt`` archive, or an open_clip state dict.
+        pretrained: an open_clip tag, an OpenAI ``.pt`` archive, an open_clip state dict, or
+            ``'demo'``, the weights of ``DemoCLIP`` that the package carries.
         grid: the grid that an image tower's position table is resized to.
         unused: prefixes of weights that the tower was built without.
 
@@ -121,7 +122,9 @@ def read_weights(model: str | dict[str, Any], pretrained: str) -> dict[str, Tens
     """
     quick_gelu = bool(clip_config(model).get('quick_gelu', False))
     path = Path(pretrained).expanduser()
-    if path.is_file():
+    if pretrained == 'demo':
+        state, trained_quick_gelu = read_file(_DEMO / 'demo_clip.pt')[0], False
+    elif path.is_file():
         state, trained_quick_gelu = read_file(path)
     else:
         tag = _pretrained_tag(model, pretrained)

@@ -19,6 +19,7 @@ from mmseg.apis import init_model  # isort: skip
 from mmseg.registry import DATASETS  # isort: skip
 
 from denseclip_mm.config import check_data, load_config  # isort: skip
+from denseclip_mm.pictures import paint  # isort: skip
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
@@ -39,13 +40,6 @@ def choose_classes(names: list[str], labels: np.ndarray, wanted: list[str] | Non
     by_area = present[np.argsort(-area)]
     spread = np.unique(np.linspace(0, len(by_area) - 1, 3).round().astype(int))
     return by_area[spread].tolist()
-
-
-def paint(labels: np.ndarray, palette: list[list[int]]) -> np.ndarray:
-    """(H, W) labels to (H, W, 3) colours; ignored pixels are black."""
-    colours = np.zeros((256, 3), np.uint8)
-    colours[:len(palette)] = palette
-    return colours[labels]
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
 
 from mmengine.config import Config, DictAction  # isort: skip
 from mmengine.runner import Runner  # isort: skip
+from mmseg.models import BaseSegmentor  # isort: skip
 
 from denseclip_mm.config import check_data, launch_on_cpu, load_config  # isort: skip
 
@@ -18,7 +19,8 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description='Test (and evaluate) a segmentor')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', nargs='?',
+                        help='checkpoint file; none for a zero-shot config')
     parser.add_argument('--work-dir', help='folder of the log with the metrics')
     parser.add_argument('--out', help='folder to save the predicted label maps in')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
@@ -42,10 +44,11 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         FileNotFoundError: if there is no such checkpoint.
         ValueError: if the config has no ``tta_pipeline`` to test with.
     """
-    if not Path(args.checkpoint).is_file() and '://' not in args.checkpoint:
-        raise FileNotFoundError(f'there is no checkpoint {args.checkpoint!r} '
-                                f'(looked from {Path.cwd()})')
-    cfg.load_from = args.checkpoint
+    if args.checkpoint is not None:
+        if not Path(args.checkpoint).is_file() and '://' not in args.checkpoint:
+            raise FileNotFoundError(f'there is no checkpoint {args.checkpoint!r} '
+                                    f'(looked from {Path.cwd()})')
+        cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         cfg.default_hooks.visualization.update(
             draw=True, interval=1, show=args.show, wait_time=args.wait_time)
@@ -60,6 +63,22 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.model = {**cfg.tta_model, 'module': cfg.model}
 
 
+def start_zero_shot(model: BaseSegmentor) -> None:
+    """Load the pretrained weights of a model that needs no training.
+
+    Raises:
+        FileNotFoundError: if the weights are not to be had.
+        ValueError: if its neck or head has something to learn.
+    """
+    learned = [name for part in ('neck', 'decode_head')
+               for name, parameter in model.get_submodule(part).named_parameters(part)
+               if parameter.requires_grad]
+    if learned:
+        raise ValueError(f'this model learns {len(learned)} tensors beside its backbone '
+                         f'({learned[0]}, ...); give the checkpoint that holds them')
+    model.init_weights()
+
+
 def main() -> None:
     """Build the runner of the config and test."""
     args = parse_args()
@@ -71,7 +90,13 @@ def main() -> None:
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
     launch_on_cpu(cfg)
-    Runner.from_cfg(cfg).test()
+    runner = Runner.from_cfg(cfg)
+    if cfg.get('load_from') is None:
+        try:
+            start_zero_shot(getattr(runner.model, 'module', runner.model))
+        except (FileNotFoundError, ValueError) as error:
+            sys.exit(f'error: {error}')
+    runner.test()
 
 
 if __name__ == '__main__':

@@ -46,7 +46,11 @@ def main() -> None:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     launch_on_cpu(cfg)
-    Runner.from_cfg(cfg).train()
+    runner = Runner.from_cfg(cfg)
+    if not any(parameter.requires_grad for parameter in runner.model.parameters()):
+        sys.exit(f'error: {args.config} has nothing to learn; test it: '
+                 f'tools/test.py {args.config}')
+    runner.train()
 
 
 if __name__ == '__main__':

@@ -69,17 +69,12 @@ class CLIPResNet(CLIPTower):
         pool = [[tower.attnpool]] if self.with_embeddings else []
         return [stem, [tower.layer1], [tower.layer2], [tower.layer3], [tower.layer4], *pool]
 
-    def feature_maps(self, x: Tensor) -> list[Tensor]:
-        """The four feature maps of an image batch (B, 3, H, W)."""
+    def forward(self, x: Tensor) -> tuple[Tensor | tuple[Tensor, Tensor], ...]:
+        """Feature maps of an image batch (B, 3, H, W), and the embedding pair."""
         maps = []
         x = self.tower.stem(x)
         for layer in (self.tower.layer1, self.tower.layer2, self.tower.layer3, self.tower.layer4):
             for block in layer:
                 x = run(block, x, self.with_cp)
             maps.append(x)
-        return maps
-
-    def forward(self, x: Tensor) -> tuple[Tensor | tuple[Tensor, Tensor], ...]:
-        """Feature maps of an image batch (B, 3, H, W), and the embedding pair."""
-        maps = self.feature_maps(x)
-        return (*maps, self.tower.attnpool(maps[-1])) if self.with_embeddings else tuple(maps)
+        return (*maps, self.tower.attnpool(x)) if self.with_embeddings else tuple(maps)

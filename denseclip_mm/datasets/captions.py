@@ -27,7 +27,8 @@ BASE_SHAPES = {colour: [shape for shape in SHAPES if f'{colour} {shape}' in BASE
 GROUP = 4  # scenes of a group: as many as a colour has base shapes
 
 _OPENINGS = ('{}', 'a photo of {}', 'a picture of {}', 'an image of {}', 'there is {}',
-             'here we see {}', 'a scene with {}', 'a small photo of {}', 'in this picture there is {}')
+             'here we see {}', 'a scene with {}', 'a small photo of {}',
+             'in this picture there is {}')
 _THING_WORDS = ('a', 'a', 'a', 'a', 'the', 'one', '')
 _GROUND_WORDS = ('', '', '', 'the', 'a')
 _PLACES = ('on', 'on', 'over', 'in front of')

@@ -163,7 +163,8 @@ def draw_thing(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, co
 def place(rng: np.random.Generator, placed: list[np.ndarray], radius: float,
           size: int) -> np.ndarray:
     """Centre of a thing: the one of two random points that is farther from the others."""
-    points = rng.uniform(0.6 * radius, size - 0.6 * radius, (2, 2))
+    margin = min(0.6 * radius, size / 2)
+    points = rng.uniform(margin, size - margin, (2, 2))
     room = [min((np.linalg.norm(point - other) for other in placed), default=0) for point in points]
     return points[np.argmax(room)]
 

@@ -36,7 +36,8 @@ class ContextPrompt(nn.Module):
             raise ValueError(f"class_position must be 'end', 'middle' or 'front', got "
                              f'{class_position!r}')
         if num_context < 1:
-            raise ValueError(f'num_context={num_context} is too few; at least one context is needed')
+            raise ValueError(f'num_context={num_context} is too few; at least one context is '
+                             'needed')
         self.num_context = num_context
         self.class_specific = class_specific
         self.class_position = class_position

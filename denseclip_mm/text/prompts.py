@@ -22,7 +22,6 @@ from torch.nn import functional as F
 from denseclip_mm.text.tower import CLIPTextTower
 from denseclip_mm.text.tree import grow_trees
 
-
 _TEMPLATE_LISTS = {
     'openai_imagenet': open_clip.OPENAI_IMAGENET_TEMPLATES,
     'simple_imagenet': open_clip.SIMPLE_IMAGENET_TEMPLATES,

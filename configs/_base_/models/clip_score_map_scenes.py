@@ -1,0 +1,15 @@
+# CLIP as it is, frozen, segmenting by its score map alone: zero-shot, and the base of CoOp, CoCoOp.
+_base_ = './clip_fpn_scenes.py'
+model = dict(
+    backbone=dict(with_embeddings=True, frozen_stages=5),
+    neck=dict(
+        _delete_=True,
+        type='PixelTextNeck',
+        text_encoder=dict(type='CLIPTextTower', model='DemoCLIP', pretrained='demo'),
+        prompt=dict(type='TemplatePrompt', templates='a photo of a {}.')),
+    decode_head=dict(
+        _delete_=True,
+        type='ScoreMapHead',
+        num_classes=30,
+        tau=0.03,
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0)))

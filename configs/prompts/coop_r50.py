@@ -1,0 +1,6 @@
+# CoOp on ADE20K: 16 unified contexts, the name at the end, both towers frozen.
+_base_ = '../zero_shot/clip_r50.py'
+model = dict(
+    neck=dict(
+        prompt=dict(
+            _delete_=True, type='LearnedContext', num_context=16, std=0.02, full_stop=True)))

@@ -1,0 +1,13 @@
+# DenseCLIP with pre-model prompting on ADE20K: the contexts are read from the image.
+_base_ = '../denseclip_fpn.py'
+model = dict(
+    neck=dict(
+        prompt=dict(
+            _delete_=True,
+            type='VisualContext',
+            num_context=8,
+            width=256,
+            num_heads=4,
+            num_layers=3,
+            dropout=0.1),
+        context_decoder=None))

@@ -1,0 +1,3 @@
+# Zero-shot CLIP RN50 on ADE20K with the 80 templates of OpenAI's ImageNet ensemble.
+_base_ = './clip_r50.py'
+model = dict(neck=dict(prompt=dict(templates='openai_imagenet')))

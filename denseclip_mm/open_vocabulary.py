@@ -1,0 +1,31 @@
+"""Names that a model was not built for, answered by its score map."""
+
+from collections.abc import Sequence
+
+from mmseg.models import EncoderDecoder
+
+from denseclip_mm.head import ScoreMapHead
+from denseclip_mm.neck import PixelTextNeck
+
+
+def answer_names(model: EncoderDecoder, class_names: str | Sequence[str]) -> None:
+    """Make a built model segment by its score map, into classes of these names.
+
+    Contexts, context decoder and backbone carry over; a decoder with fixed classes gives way.
+
+    Args:
+        model: a segmentor with a :class:`PixelTextNeck`.
+        class_names: as in :class:`PixelTextNeck`.
+
+    Raises:
+        ValueError: if the model has no score map among its neck's outputs, its prompt is
+            class-specific, or the names are faulty; the model is then as before.
+    """
+    neck = getattr(model, 'neck', None)
+    if not isinstance(neck, PixelTextNeck) or not neck.output_score_map:
+        raise ValueError('names need a score map: a PixelTextNeck with output_score_map=True')
+    neck.set_class_names(class_names)
+    tau = next((module.tau for module in model.modules() if isinstance(module, ScoreMapHead)), 0.07)
+    model.decode_head = ScoreMapHead(num_classes=len(neck.class_names), tau=tau)
+    model.num_classes = len(neck.class_names)
+    model.out_channels = model.decode_head.out_channels
