@@ -313,6 +313,82 @@ def test_dense_attention_pool(grid: tuple[int, int], size: tuple[int, int]) -> N
         close(ours, theirs)
 
 
+@pytest.mark.parametrize(('grid', 'size'), [((4, 4), (4, 4)), ((2, 6), (3, 5))])
+def test_value_embedding_of_a_pool_is_one_linear_map_of_each_cell(
+        grid: tuple[int, int], size: tuple[int, int]) -> None:
+    """MaskCLIP: value and output projection as 1 x 1 convolutions; the global one is CLIP's."""
+    pool = randomise(DenseAttentionPool(in_channels=32, embed_dim=12, num_heads=4, grid=grid,
+                                        dense_embedding='value'))
+    fmap = torch.randn(2, 32, *size)
+    with torch.no_grad():
+        image, dense = pool(fmap)
+        close(image, attention_pool(pool, fmap, 4, grid)[0])
+        values = F.conv2d(fmap, pool.v_proj.weight[:, :, None, None], pool.v_proj.bias)
+        close(dense, F.conv2d(values, pool.c_proj.weight[:, :, None, None], pool.c_proj.bias))
+
+
+def test_value_embedding_of_a_vit(deep_vit: dict, tmp_path: Path) -> None:
+    """open_clip's own last block, with a mask that leaves every token alone with itself."""
+    clip = save_clip(deep_vit, tmp_path / 'clip.pt').visual
+    attended, value = (
+        randomise(CLIPVisionTransformer(model=deep_vit, pretrained=str(tmp_path / 'clip.pt'),
+                                        out_indices=(0, 1, 2, 4), dense_embedding=kind)).eval()
+        for kind in ('attended', 'value'))
+    attended.init_weights()
+    value.load_state_dict(attended.state_dict())
+    with torch.no_grad():
+        *maps, (image, dense) = value(images(96, 64))
+        *other_maps, (other_image, other_dense) = attended(images(96, 64))
+        for ours, theirs in zip((*maps, image), (*other_maps, other_image), strict=True):
+            assert torch.equal(ours, theirs)
+        assert (dense - other_dense).norm() > 0.01 * dense.norm()
+
+        tokens = clip._embeds(images())
+        for block in clip.transformer.resblocks[:-1]:
+            tokens = block(tokens)
+        alone = torch.full((17, 17), float('-inf')).fill_diagonal_(0)
+        tokens = clip.transformer.resblocks[-1](tokens, attn_mask=alone)[:, 1:]
+        expected = (clip.ln_post(tokens) @ clip.proj).transpose(1, 2).reshape(2, EMBED_DIM, 4, 4)
+        close(value(images())[-1][1], expected)
+
+
+@pytest.mark.parametrize('kind', ['resnet', 'vit'])
+def test_unknown_dense_embedding(kind: str, request: pytest.FixtureRequest) -> None:
+    with pytest.raises(ValueError, match="must be 'attended' or 'value', got 'values'"):
+        CLIP_KINDS[kind].build(request, dense_embedding='values')
+
+
+def test_stages_without_stride(tiny_resnet: dict) -> None:
+    """Stage by stage from open_clip's blocks, the pooling left out; the weights are the same."""
+    plain = CLIP_KINDS['resnet'].type(model=tiny_resnet)
+    fine = CLIPResNet(model=tiny_resnet, strides=(1, 2, 1, 1))
+    randomise(plain).eval()
+    grid = fine.tower.attnpool.positional_embedding
+    assert len(grid) == 1 + 8 * 8
+    state = plain.state_dict()
+    state['tower.attnpool.positional_embedding'] = grid.detach()
+    fine.load_state_dict(state)
+    fine.eval()
+    with torch.no_grad():
+        *maps, (_, dense) = fine(images())
+        x = plain(images())[1]
+        assert torch.equal(maps[1], x)
+        for index, layer in ((2, plain.tower.layer3), (3, plain.tower.layer4)):
+            block = layer[0]
+            y = block.act1(block.bn1(block.conv1(x)))
+            y = block.bn3(block.conv3(block.act2(block.bn2(block.conv2(y)))))
+            shortcut = block.downsample[2](block.downsample[1](x))
+            x = F.relu(y + shortcut)
+            close(maps[index], x)
+    assert dense.shape[2:] == (8, 8)
+
+
+@pytest.mark.parametrize('strides', [(1, 2, 2), (2, 2, 2, 2), (1, 2, 4, 1)])
+def test_wrong_strides(tiny_resnet: dict, strides: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match='the first stage has stride 1, the other three 1 or 2'):
+        CLIPResNet(model=tiny_resnet, strides=strides)
+
+
 @each(STOCK_KINDS)
 @pytest.mark.parametrize('head_channels', [16, 32])
 def test_aligned_backbone_pools_the_last_stock_map(kind: Kind, head_channels: int,
@@ -461,11 +537,26 @@ def test_frozen_stages(kind: Kind, frozen_stages: int, request: pytest.FixtureRe
 
 
 @each(CLIP_KINDS)
-@pytest.mark.parametrize('frozen_stages', [-2, 5])
-def test_stages_that_do_not_exist(kind: Kind, frozen_stages: int,
+def test_the_whole_image_tower_can_be_frozen(kind: Kind, request: pytest.FixtureRequest) -> None:
+    backbone = kind.build(request, frozen_stages=5).train()
+    for name, parameter in backbone.named_parameters():
+        assert parameter.requires_grad == name.startswith('pyramid.'), name
+    for name, module in backbone.tower.named_modules():
+        if not list(module.children()):
+            assert not module.training or not list(module.parameters()), name
+    image, dense = backbone(images())[-1]
+    assert not image.requires_grad
+    assert not dense.requires_grad
+
+
+@each(CLIP_KINDS)
+@pytest.mark.parametrize('with_embeddings', [True, False])
+def test_stages_that_do_not_exist(kind: Kind, with_embeddings: bool,
                                   request: pytest.FixtureRequest) -> None:
-    with pytest.raises(ValueError, match=rf'frozen_stages={frozen_stages}, but .* has 4 stages'):
-        kind.build(request, frozen_stages=frozen_stages)
+    for frozen_stages in (-2, 5 + with_embeddings):
+        with pytest.raises(ValueError, match=rf'frozen_stages={frozen_stages}, but .* has '
+                                             rf'{4 + with_embeddings} stages'):
+            kind.build(request, frozen_stages=frozen_stages, with_embeddings=with_embeddings)
 
 
 @each(CLIP_KINDS)

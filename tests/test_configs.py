@@ -11,6 +11,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import DATASETS, MODELS
 
+from denseclip_mm.datasets.render import BASE_CLASSES
+from denseclip_mm.head import ScoreMapHead
 from denseclip_mm.neck import PixelTextNeck
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,17 +77,30 @@ def test_builds_and_runs_a_step(path, tmp_path):
                   for loader in (cfg.train_dataloader, cfg.val_dataloader))
     model = MODELS.build(without_weights(cfg.model))
     model.init_weights()
-    if isinstance(model.neck, PixelTextNeck):
+    has_text = isinstance(model.neck, PixelTextNeck)
+    by_score_map = isinstance(model.decode_head, ScoreMapHead)
+    if has_text:
         assert len(model.neck.class_names) == len(train.metainfo['classes'])
         assert model.neck.class_names == [name.strip() for name in train.metainfo['classes']]
     assert model.decode_head.num_classes == len(train.metainfo['classes'])
 
-    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    weight = model.decode_head.conv_seg.weight.detach().clone()
-    losses = model.train().train_step(pseudo_collate([train[0], train[1]]), optim_wrapper)
-    assert all(torch.isfinite(value).all() for value in losses.values())
-    assert ('aux.loss_ce' in losses) == isinstance(model.neck, PixelTextNeck)
-    assert not torch.equal(weight, model.decode_head.conv_seg.weight)
+    learned = [name for name, parameter in model.named_parameters()
+               if parameter.requires_grad and not name.startswith('backbone.pyramid.')]
+    if by_score_map:  # prompt tuning leaves both towers as they are; templates learn nothing
+        assert all(name.startswith('neck.prompt.') for name in learned)
+    else:
+        assert 'decode_head.conv_seg.weight' in learned
+        assert 'backbone.' in ' '.join(learned)
+    assert bool(learned) == ('zero_shot' not in str(path))
+    if learned:
+        before = {name: model.get_parameter(name).detach().clone() for name in learned}
+        optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+        losses = model.train().train_step(pseudo_collate([train[0], train[1]]), optim_wrapper)
+        assert all(torch.isfinite(value).all() for value in losses.values())
+        assert ('aux.loss_ce' in losses) == (has_text and not by_score_map)
+        for name in ('decode_head.conv_seg.weight', 'neck.prompt.contexts', 'neck.prompt.queries'):
+            if name in before:
+                assert not torch.equal(before[name], model.get_parameter(name)), name
 
     result = model.eval().test_step(pseudo_collate([val[0]]))[0]
     assert result.pred_sem_seg.shape == result.gt_sem_seg.shape
@@ -122,3 +137,19 @@ def test_published_parameter_counts(name, millions):
     count = sum(parameter.numel() for key, parameter in model.named_parameters()
                 if 'text_encoder' not in key)
     assert count / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs/demo').glob('*_scenes.py')),
+                         ids=lambda path: path.stem)
+def test_demo_configs_differ_in_what_they_say_only(path):
+    """Same data, same schedule: rows of one table."""
+    cfg, first = (Config.fromfile(each) for each in (path, ROOT / 'configs/demo/clip_fpn_scenes.py'))
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'optim_wrapper',
+                'param_scheduler', 'train_cfg', 'randomness'):
+        assert cfg[key] == first[key], key
+    assert tuple(cfg.train_dataloader.dataset.metainfo.classes) == BASE_CLASSES
+    ours, theirs = (dict(each.model.backbone) for each in (cfg, first))
+    for backbone in (ours, theirs):
+        for key in ('frozen_stages', 'with_embeddings'):
+            backbone.pop(key, None)
+    assert ours == theirs

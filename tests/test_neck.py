@@ -85,6 +85,10 @@ VARIANTS = {
         context_decoder=None, prompt=dict(type='LearnedContext', class_specific=True)),
     'templates': dict(
         prompt=dict(type='TemplatePrompt', templates=['a photo of a {}.', 'there is a {}.'])),
+    'cocoop': dict(context_decoder=None, prompt=dict(type='ConditionalContext')),
+    'pre-model': dict(
+        context_decoder=None,
+        prompt=dict(type='VisualContext', width=16, num_heads=2, num_layers=2)),
     'other level': dict(score_map_index=2),
 }
 
@@ -92,7 +96,26 @@ VARIANTS = {
 # The figure
 
 
-@pytest.mark.parametrize('changes', VARIANTS.values(), ids=VARIANTS.keys())
+def test_without_a_neck_the_score_map_is_all(tiny_resnet: dict) -> None:
+    neck = build(tiny_resnet, neck=None, score_map_index=None)
+    inputs = features()
+    with torch.no_grad():
+        close(neck(inputs), [score_map(neck, inputs, NAMES)])
+        neck.set_class_names(OTHER_NAMES[:3])
+        close(neck(inputs), [score_map(neck, inputs, OTHER_NAMES[:3])])
+
+
+@pytest.mark.parametrize('option', [dict(score_map_index=3), dict(output_score_map=False)])
+def test_options_that_need_a_neck(option: dict, tiny_resnet: dict) -> None:
+    with pytest.raises(ValueError, match='without a neck the score map is the only output'):
+        build(tiny_resnet, **{**dict(neck=None, score_map_index=None), **option})
+
+
+IMAGE_INDEPENDENT = {name: changes for name, changes in VARIANTS.items()
+                     if name not in ('cocoop', 'pre-model')}  # those: test_image_prompts.py
+
+
+@pytest.mark.parametrize('changes', IMAGE_INDEPENDENT.values(), ids=IMAGE_INDEPENDENT.keys())
 def test_forward(changes: dict, tiny_resnet: dict) -> None:
     neck = build(tiny_resnet, **changes)
     inputs = features(neck.score_map_index)
@@ -177,6 +200,25 @@ def copy_weights(source: PixelTextNeck, target: PixelTextNeck) -> PixelTextNeck:
              if target.state_dict()[name].shape == tensor.shape}
     target.load_state_dict({**target.state_dict(), **state})
     return target
+
+
+def test_a_class_may_score_as_the_mean_of_its_synonyms(tiny_resnet: dict) -> None:
+    names = ['cat;kitten;tabby', 'dog', 'sea;ocean']
+    neck = build(tiny_resnet, names, synonyms='mean')
+    inputs = features()
+    with torch.no_grad():
+        each = score_map(neck, inputs, ['cat', 'kitten', 'tabby', 'dog', 'sea', 'ocean'])
+        expected = torch.stack([each[:, :3].mean(1), each[:, 3], each[:, 4:].mean(1)], dim=1)
+        close(neck(inputs)[-1:], [expected])
+        neck.set_class_names(['bus;coach', 'sea', 'cat'])
+        each = score_map(neck, inputs, ['bus', 'coach', 'sea', 'cat'])
+        expected = torch.stack([each[:, :2].mean(1), each[:, 2], each[:, 3]], dim=1)
+        close(neck(inputs)[-1:], [expected])
+
+
+def test_unknown_reduction_of_synonyms(tiny_resnet: dict) -> None:
+    with pytest.raises(ValueError, match="synonyms must be 'best' or 'mean', got 'max'"):
+        build(tiny_resnet, synonyms='max')
 
 
 def test_a_class_scores_as_its_best_synonym(tiny_resnet: dict) -> None:

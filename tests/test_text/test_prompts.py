@@ -64,6 +64,18 @@ def test_templates_as_clip_ensembles_them(pair, templates):
     assert not prompt.class_specific
 
 
+@pytest.mark.parametrize(('name', 'count'), [('openai_imagenet', 80), ('simple_imagenet', 7)])
+def test_lists_of_templates_are_open_clips(pair, name, count):
+    clip, tower = pair
+    prompt = TemplatePrompt(text_encoder=tower, texts=['cat'], templates=name)
+    assert len(prompt.templates) == count
+    lists = dict(openai_imagenet=open_clip.OPENAI_IMAGENET_TEMPLATES,
+                 simple_imagenet=open_clip.SIMPLE_IMAGENET_TEMPLATES)
+    rows = F.normalize(encode(clip, [template('cat') for template in lists[name]]), dim=-1)
+    expected = F.normalize(rows.mean(0), dim=0)[None, None]
+    torch.testing.assert_close(embed(prompt, tower, ['cat']), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_template_replaces_its_braces_only(pair):
     clip, tower = pair
     prompt = TemplatePrompt(text_encoder=tower, texts=['{0}'], templates='{} of 50% {x}')
