@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-onedl lint
+.PHONY: setup demo prompts test test-onedl lint
 
 setup: .venv/ready
 
@@ -19,9 +19,13 @@ setup: .venv/ready
 	touch $@
 
 demo: .venv/ready
+	$(BIN)/python tools/test.py configs/demo/zero_shot_scenes.py --work-dir work_dirs/demo/zero_shot
 	$(BIN)/python tools/train.py configs/demo/denseclip_fpn_scenes.py --work-dir work_dirs/demo
 	$(BIN)/python tools/draw_score_maps.py configs/demo/denseclip_fpn_scenes.py \
 		"$$(cat work_dirs/demo/last_checkpoint)" work_dirs/demo/demo.png --index 12
+
+prompts: .venv/ready
+	$(BIN)/python tools/compare_prompts.py --out work_dirs/prompts
 
 test: .venv/ready
 	$(BIN)/python -m pytest

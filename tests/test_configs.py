@@ -143,7 +143,8 @@ def test_published_parameter_counts(name, millions):
                          ids=lambda path: path.stem)
 def test_demo_configs_differ_in_what_they_say_only(path):
     """Same data, same schedule: rows of one table."""
-    cfg, first = (Config.fromfile(each) for each in (path, ROOT / 'configs/demo/clip_fpn_scenes.py'))
+    baseline = ROOT / 'configs/demo/clip_fpn_scenes.py'
+    cfg, first = (Config.fromfile(each) for each in (path, baseline))
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'optim_wrapper',
                 'param_scheduler', 'train_cfg', 'randomness'):
         assert cfg[key] == first[key], key

@@ -1,5 +1,6 @@
 """The tools, end to end, on procedural scenes and a tiny model: as a user would call them."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,29 +11,30 @@ from pathlib import Path
 
 import mmseg
 import numpy as np
+import open_clip
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 
 DEMO = ROOT / 'configs/demo/denseclip_fpn_scenes.py'
+ZERO_SHOT = ROOT / 'configs/demo/zero_shot_scenes.py'
 SMALL = """
 clip = dict(embed_dim=32, quick_gelu=True,
             vision_cfg=dict(image_size=64, layers=[1, 1, 1, 1], width=8),
             text_cfg=dict(context_length=77, vocab_size=49408, width=32, heads=2, layers=2))
 model = dict(
     data_preprocessor=dict(size=(64, 64)),
-    backbone=dict(model=dict(_delete_=True, **clip), image_size=64),
-    neck=dict(text_encoder=dict(model=dict(_delete_=True, **clip)),
+    backbone=dict(model=dict(_delete_=True, **clip), pretrained=None, image_size=64),
+    neck=dict(text_encoder=dict(model=dict(_delete_=True, **clip), pretrained=None),
               neck=dict(in_channels=[32, 64, 128, 256])))
-train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,
-                        dataset=dict(image_size=64))
-val_dataloader = dict(num_workers=0, persistent_workers=False,
-                      dataset=dict(image_size=64, length=6))
+train_dataloader = dict(batch_size=2, dataset=dict(image_size=64))
+val_dataloader = dict(dataset=dict(image_size=64, length=6))
 test_dataloader = val_dataloader
 train_cfg = dict(max_iters=6, val_interval=3)
 default_hooks = dict(logger=dict(interval=1),
                      checkpoint=dict(interval=3, max_keep_ckpts=3, save_best='mIoU'))
+custom_hooks = [dict(type='CheckClassesHook'), dict(type='CompareValHook')]
 """
 
 
@@ -90,7 +92,7 @@ def test_train_kill_resume_test(config, tmp_path):
 
     picture = tmp_path / 'picture.png'
     succeed(ROOT / 'tools/draw_score_maps.py', config, checkpoint, picture, '--index', 2,
-            '--classes', 'red star', 'grass', cwd=tmp_path)
+            '--classes', 'red circle', 'grass', cwd=tmp_path)
     assert picture.stat().st_size > 10_000
 
 
@@ -187,11 +189,90 @@ def test_camvid(shared, tmp_path):
     assert len(list((tmp_path / 'shown').rglob('*.png'))) == 4
 
 
+def test_zero_shot_needs_no_checkpoint(tmp_path):
+    output = succeed(ROOT / 'tools/test.py', ZERO_SHOT, '--work-dir', tmp_path / 'work',
+                     '--cfg-options', 'test_dataloader.dataset.length=8', cwd=tmp_path)
+    assert last_miou(output) > 25  # with random weights: 1
+
+
+FEW = ['train_cfg.max_iters=4', 'train_cfg.val_interval=4', 'train_dataloader.batch_size=2',
+       'train_dataloader.dataset.length=4', 'test_dataloader.dataset.length=4',
+       'default_hooks.checkpoint.interval=2']
+
+
+def test_compare_prompts(tmp_path):
+    """A table of a few runs; a run that was lost is done again, the others are kept."""
+    systems = ['zero_shot_scenes', 'coop_class_specific_scenes', 'clip_fpn_scenes',
+               'denseclip_fpn_scenes']
+    compare = [ROOT / 'tools/compare_prompts.py', '--out', tmp_path / 'out', '--jobs', 2,
+               '--seeds', 0, 1, '--systems', *systems, '--cfg-options', *FEW]
+    first = succeed(*compare, cwd=tmp_path)
+    results = {path.parent: (path.stat().st_mtime, json.loads(path.read_text()))
+               for path in (tmp_path / 'out').rglob('result.json')}
+    assert len(results) == 7  # one seed of the system without chance
+    lost = tmp_path / 'out/denseclip_fpn_scenes/seed1'
+    (lost / 'result.json').unlink()
+    again = succeed(*compare, cwd=tmp_path)
+    for folder, (written, result) in results.items():
+        path = folder / 'result.json'
+        assert (path.stat().st_mtime == written) == (folder != lost)
+        kept = json.loads(path.read_text())
+        assert {**kept, 'seconds': 0} == {**result, 'seconds': 0}
+    assert 'resumed epoch: 0, iter: 4' in (lost / 'log.txt').read_text()
+
+    table = (tmp_path / 'out/table.md').read_text()
+    assert table in again and first.splitlines()[0] == table.splitlines()[0]
+    rows = {line.split(' | ')[0].removeprefix('| '): line.rstrip(' |').split(' | ')[1:]
+            for line in table.splitlines() if line.startswith('| ')}
+    base = [results[tmp_path / f'out/clip_fpn_scenes/seed{seed}'][1]['base'] for seed in (0, 1)]
+    row = rows['CLIP + FPN, no language']
+    assert row[0] == f'{np.mean(base):.1f} ± {np.std(base, ddof=1):.1f}'
+    assert row[1:3] == ['-', '-']  # cannot be asked for other names
+    assert rows['CoOp, class-specific'][1:3] == ['-', '-']
+    zero_shot = results[tmp_path / 'out/zero_shot_scenes/seed0'][1]
+    harmonic = 2 / (1 / zero_shot['base'] + 1 / zero_shot['new'])
+    assert rows['CLIP, one template'] == [
+        f'{zero_shot["base"]:.1f}', f'{zero_shot["new"]:.1f}', f'{harmonic:.1f}', '0', '-']
+    assert rows['CoOp, class-specific'][3] == f'{30 * 4 * 64:,}'
+    assert rows['DenseCLIP, post-model'][1] != '-'
+    post = [results[tmp_path / f'out/denseclip_fpn_scenes/seed{seed}'][1]['base']
+            for seed in (0, 1)]
+    margins = [one - other for one, other in zip(post, base, strict=True)]
+    assert f'({margins[0]:+.1f}, {margins[1]:+.1f})' in table
+    assert (tmp_path / 'out/grid.png').stat().st_size > 20_000
+
+
+def test_a_failed_run_is_named(tmp_path):
+    done = run(ROOT / 'tools/compare_prompts.py', '--out', 'out', '--jobs', 1, '--seeds', 0,
+               '--systems', 'coop_scenes', '--cfg-options', 'model.neck.prompt.num_contexts=4',
+               cwd=tmp_path)
+    assert done.returncode == 1
+    assert 'error: coop_scenes, seed 0: ' in done.stderr
+    assert "unexpected keyword argument 'num_contexts'" in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert (tmp_path / 'out/coop_scenes/seed0/log.txt').is_file()
+    assert not list(tmp_path.rglob('table.md'))
+
+
+def test_pretraining_writes_an_open_clip_state_dict(tmp_path):
+    """A few steps; open_clip's own model takes every tensor."""
+    out = tmp_path / 'clip.pt'
+    output = succeed(ROOT / 'tools/pretrain_demo_clip.py', out, '--steps', 2, '--report-every', 1,
+                     cwd=tmp_path)
+    assert 'step 2, ' in output and 'zero-shot mIoU all' in output
+    model = open_clip.CLIP(**open_clip.get_model_config('DemoCLIP'))
+    missing = model.load_state_dict(torch.load(out, weights_only=True))
+    assert not missing.missing_keys and not missing.unexpected_keys
+    assert [path.name for path in tmp_path.iterdir()] == ['clip.pt']
+
+
 @pytest.mark.parametrize(('words', 'message'), [
     (['tools/train.py', 'configs/missing.py'], "there is no config 'configs/missing.py'"),
     (['tools/train.py', 'configs/denseclip_fpn.py'],
      "train_dataloader: there is no folder 'data/ade/ADEChallengeData2016'"),
     (['tools/test.py', str(DEMO), 'nothing.pth'], "there is no checkpoint 'nothing.pth'"),
+    (['tools/test.py', str(DEMO)], 'this model learns'),
+    (['tools/train.py', str(ZERO_SHOT)], 'has nothing to learn; test it: tools/test.py'),
     (['tools/draw_score_maps.py', 'nothing.py', 'nothing.pth', 'out.png'], 'there is no config'),
 ])
 def test_one_line_errors(words, message, tmp_path):
@@ -204,7 +285,7 @@ def test_one_line_errors(words, message, tmp_path):
 
 
 @pytest.mark.parametrize(('option', 'message'), [
-    ('model.decode_head.num_classes=41', 'decode_head has num_classes=41, but the neck has 42'),
+    ('model.decode_head.num_classes=31', 'decode_head has num_classes=31, but the neck has 30'),
     ('train_dataloader.dataset.metainfo.classes=["grass"]', 'training set has 1 classes'),
     ('model.neck.prompt.num_contexts=4', "unexpected keyword argument 'num_contexts'"),
     ('model.neck.class_names=ade20', "class_names='ade20' is neither a file nor a dataset"),

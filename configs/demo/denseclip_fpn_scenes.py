@@ -1,4 +1,4 @@
-# DenseCLIP, post-model prompting, on 200 labelled scenes; tells the mIoU before training, too.
+# DenseCLIP, post-model prompting, on 200 labelled scenes.
 _base_ = [
     '../_base_/models/denseclip_fpn_scenes.py', '../_base_/datasets/scenes.py',
     '../_base_/schedules/schedule_scenes.py', '../_base_/default_runtime.py'
