@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Pretrain the small CLIP that the package ships (``pretrained='demo'``) on captioned scenes.
 
-python tools/pretrain_demo_clip.py OUT.pt --steps 3600 --seed 0
+python tools/pretrain_demo_clip.py OUT.pt --steps 2800 --seed 0
 
 Image and text towers start from random numbers and see nothing but images with their captions
 (open_clip's ``ClipLoss``). OUT.pt is written at every report: a state dict as open_clip names it,
@@ -34,7 +34,7 @@ from denseclip_mm.text import CLIPTextTower, TemplatePrompt, grow_trees  # isort
 
 MODEL = 'DemoCLIP'
 # Side of the images, scenes in a batch, and how often: parts of scenes are cheap.
-BATCHES = ((48, 192, 0.35), (64, 128, 0.45), (128, 64, 0.2))
+BATCHES = ((64, 192, 0.6), (96, 96, 0.2), (128, 64, 0.2))
 MEAN = torch.tensor([104.09373615, 116.7460125, 122.7709383]).view(3, 1, 1)  # BGR
 STD = torch.tensor([70.32316305, 66.6321579, 68.5005327]).view(3, 1, 1)
 REPORT_SEED, REPORT_SCENES = 1000, 64
@@ -43,20 +43,13 @@ REPORT_SEED, REPORT_SCENES = 1000, 64
 class DemoCLIP(nn.Module):
     """Both towers in training: the image tower with 8 pixels a cell, the text tower on trees.
 
-    The queries of the attention pool stay zero, so that it weighs all cells alike. A pool that may
-    choose reads a shape at the one cell that shows it best, and the score map stays wrong at the
-    others; the mean asks every cell for its share (Zhou et al. 2016, "Learning Deep Features for
-    Discriminative Localization", section 2). The position table keeps the grid that open_clip gives
-    it (4 x 4) and is interpolated.
+    The position table keeps the grid that open_clip gives it (4 x 4) and is interpolated.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.image = CLIPResNet(model=MODEL, image_size=32, strides=(1, 2, 1, 1),
                                 dense_embedding='value')
-        queries = self.image.tower.attnpool.q_proj
-        for parameter in queries.requires_grad_(False).parameters():
-            nn.init.zeros_(parameter)
         self.text = CLIPTextTower(model=MODEL).requires_grad_(True)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
@@ -119,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('out', type=Path, help='file to write')
-    parser.add_argument('--steps', type=int, default=3600)
+    parser.add_argument('--steps', type=int, default=2800)
     parser.add_argument('--lr', type=float, default=2e-3, help='peak learning rate')
     parser.add_argument('--report-every', type=int, default=500, help='steps')
     parser.add_argument('--seed', type=int, default=0)
