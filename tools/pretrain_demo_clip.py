@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Pretrain the small CLIP that the package ships (``pretrained='demo'``) on captioned scenes.
 
-python tools/pretrain_demo_clip.py OUT.pt --steps 2800 --seed 0
+python tools/pretrain_demo_clip.py OUT.pt --steps 2400 --seed 0
 
 Image and text towers start from random numbers and see nothing but images with their captions
 (open_clip's ``ClipLoss``). OUT.pt is written at every report: a state dict as open_clip names it,
@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('out', type=Path, help='file to write')
-    parser.add_argument('--steps', type=int, default=2800)
+    parser.add_argument('--steps', type=int, default=2400)
     parser.add_argument('--lr', type=float, default=2e-3, help='peak learning rate')
     parser.add_argument('--report-every', type=int, default=500, help='steps')
     parser.add_argument('--seed', type=int, default=0)
