@@ -87,7 +87,7 @@ def test_new_names(cfg: Config, model: BaseSegmentor) -> float | None:
         model=model, work_dir=cfg.work_dir, test_dataloader=loader, test_cfg=cfg.test_cfg,
         test_evaluator=cfg.test_evaluator, default_scope='mmseg',
         experiment_name=f'{Path(cfg.work_dir).name}-new-names')
-    return runner.test()['mIoU']
+    return float(runner.test()['mIoU'])
 
 
 def run(name: str, seed: int, folder: Path, options: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ def run(name: str, seed: int, folder: Path, options: dict[str, Any]) -> None:
         seconds = float(np.median(runner.message_hub.get_scalar('train/time').data[0]))
     else:
         runner.model.init_weights()
-    result = dict(base=runner.test()['mIoU'], learned=learned, seconds=seconds)
+    result = dict(base=float(runner.test()['mIoU']), learned=learned, seconds=seconds)
     result['new'] = test_new_names(cfg, runner.model)
     part = folder / 'result.part'
     part.write_text(json.dumps(result))
