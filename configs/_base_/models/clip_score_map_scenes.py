@@ -12,5 +12,5 @@ model = dict(
         type='ScoreMapHead',
         num_classes=30,
         tau=0.03,
-        loss_decode=dict(
-            type='CrossEntropyLoss', loss_weight=1.0, class_weight=_base_.class_weight)))
+        sampler=_base_.sampler,
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0)))

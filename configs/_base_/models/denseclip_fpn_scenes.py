@@ -16,5 +16,5 @@ model = dict(
         in_index=4,
         num_classes=30,
         tau=0.07,
-        loss_decode=dict(
-            type='CrossEntropyLoss', loss_weight=0.4, class_weight=_base_.class_weight)))
+        sampler=_base_.sampler,
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4)))
