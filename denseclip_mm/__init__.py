@@ -10,7 +10,7 @@ compat.stub_missing_ops()
 compat.allow_resume()
 
 from mmengine.fileio import register_backend  # noqa: E402
-from mmengine.registry import DATASETS, HOOKS, MODELS  # noqa: E402
+from mmengine.registry import DATASETS, HOOKS, MODELS, TASK_UTILS  # noqa: E402
 
 from denseclip_mm.backbones import (  # noqa: E402
     AlignedBackbone,
@@ -24,6 +24,7 @@ from denseclip_mm.head import ScoreMapHead  # noqa: E402
 from denseclip_mm.hooks import CheckClassesHook, CompareValHook  # noqa: E402
 from denseclip_mm.image_prompts import ConditionalContext, VisualContext  # noqa: E402
 from denseclip_mm.neck import PixelTextNeck  # noqa: E402
+from denseclip_mm.sampler import ClassWeightSampler  # noqa: E402
 from denseclip_mm.text import (  # noqa: E402
     CLIPTextTower,
     LearnedContext,
@@ -39,6 +40,7 @@ _REGISTERED = {
         ContextDecoder, PixelTextNeck, ScoreMapHead),
     DATASETS: (ScenesDataset, ),
     HOOKS: (CheckClassesHook, CompareValHook),
+    TASK_UTILS: (ClassWeightSampler, ),
 }
 for _registry, _classes in _REGISTERED.items():
     for _class in _classes:

@@ -16,6 +16,7 @@ from denseclip_mm.datasets.captions import render_group
 from denseclip_mm.datasets.render import BASE_CLASSES, CLASSES, NEW_CLASSES
 from denseclip_mm.datasets.scenes import draw
 from denseclip_mm.open_vocabulary import answer_names
+from denseclip_mm.text import grow_trees
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = Path(denseclip_mm.__file__).parent / 'demo_clip/demo_clip.pt'
@@ -40,7 +41,7 @@ def test_open_clip_reads_it() -> None:
         torch.testing.assert_close(value, state[key].to(value.dtype), msg=key)
 
 
-@pytest.mark.parametrize(('classes', 'floor'), [(BASE_CLASSES, 0.0), (NEW_CLASSES, 0.0)])
+@pytest.mark.parametrize(('classes', 'floor'), [(BASE_CLASSES, 30.0), (NEW_CLASSES, 33.0)])
 @torch.no_grad()
 def test_zero_shot_floor(model, classes: tuple[str, ...], floor: float) -> None:
     """On scenes that it never saw; the new classes had no caption either."""
@@ -64,7 +65,6 @@ def test_zero_shot_floor(model, classes: tuple[str, ...], floor: float) -> None:
 def test_captions_find_their_scenes(model) -> None:
     """Among four captions that differ in the shape alone, the right one."""
     tower, rng, right = model.neck.text_encoder, np.random.default_rng(UNSEEN), []
-    from denseclip_mm.text import grow_trees
     for _ in range(40):
         images, captions = render_group(rng, 128)
         batch = model.data_preprocessor(dict(inputs=[
@@ -73,4 +73,4 @@ def test_captions_find_their_scenes(model) -> None:
         text = tower(grow_trees([tower.prompt(tower.tokenize(each)) for each in captions]))[0]
         scores = F.normalize(image_BC, dim=1) @ F.normalize(text, dim=1).T
         right += (scores.argmax(1) == torch.arange(len(captions))).tolist()
-    assert np.mean(right) > 0.5, np.mean(right)
+    assert np.mean(right) > 0.7, np.mean(right)
