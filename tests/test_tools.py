@@ -192,7 +192,7 @@ def test_camvid(shared, tmp_path):
 def test_zero_shot_needs_no_checkpoint(tmp_path):
     output = succeed(ROOT / 'tools/test.py', ZERO_SHOT, '--work-dir', tmp_path / 'work',
                      '--cfg-options', 'test_dataloader.dataset.length=8', cwd=tmp_path)
-    assert last_miou(output) > 25  # with random weights: 1
+    assert last_miou(output) > 15  # with random weights: 1
 
 
 FEW = ['train_cfg.max_iters=4', 'train_cfg.val_interval=4', 'train_dataloader.batch_size=2',
@@ -285,7 +285,7 @@ def test_one_line_errors(words, message, tmp_path):
 
 
 @pytest.mark.parametrize(('option', 'message'), [
-    ('model.decode_head.num_classes=31', 'decode_head has num_classes=31, but the neck has 30'),
+    ('model.decode_head.num_classes=31', 'class_weight has 30 entries, the head num_classes=31'),
     ('train_dataloader.dataset.metainfo.classes=["grass"]', 'training set has 1 classes'),
     ('model.neck.prompt.num_contexts=4', "unexpected keyword argument 'num_contexts'"),
     ('model.neck.class_names=ade20', "class_names='ade20' is neither a file nor a dataset"),

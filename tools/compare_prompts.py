@@ -199,7 +199,7 @@ def predictions(configs: dict[str, Config]) -> dict[str, list[np.ndarray | None]
             models = {title: model for title, model in models.items() if takes_names(model)}
             for model in models.values():
                 answer_names(model, NEW_CLASSES)
-        for index in PICTURED:
+        for index in (index for index in PICTURED if index < len(scenes)):
             sample = scenes[index]
             truth = sample['data_samples'].gt_sem_seg.data[0].numpy()
             columns['image'].append(sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1])
