@@ -62,7 +62,7 @@ class DemoCLIP(nn.Module):
 
     def embed_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Global embeddings (B, C) of images: by CLIP's pool, and by one that reads local means."""
-        cells_BCHW = self.image(images)[3]
+        *_, cells_BCHW, (image_BC, _) = self.image(images)
         pool = self.image.tower.attnpool
         size = cells_BCHW.shape[2:]
         means_BCHW = F.avg_pool2d(cells_BCHW, 3, stride=1, padding=1, count_include_pad=False)
@@ -75,7 +75,7 @@ class DemoCLIP(nn.Module):
                    for layer, x in ((pool.q_proj, cells_BNC[:, :1]), (pool.k_proj, cells_BNC),
                                     (pool.v_proj, means_BNC)))
         local = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return pool(cells_BCHW)[0], pool.c_proj(local)[:, 0]
+        return image_BC, pool.c_proj(local)[:, 0]
 
     def load(self, path: Path) -> None:
         """Go on from weights that :meth:`open_clip_state` wrote."""

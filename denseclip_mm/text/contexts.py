@@ -1,6 +1,7 @@
 """Learned context vectors around the class name.
 
-Shapes: S texts, N contexts, D width of the text tower, C embedding channels.
+Shapes: B images, S texts, N contexts, T visual tokens, D width of the text tower, C embedding
+channels.
 """
 
 from collections.abc import Sequence
@@ -112,6 +113,6 @@ class LearnedContext(ContextPrompt):
                 self.contexts.copy_(table[self.words].expand_as(self.contexts))
 
     def forward(self, text_encoder: CLIPTextTower, vocabulary: nn.ModuleList,
-                visual_BNC: Tensor | None = None) -> Tensor:
+                visual_BTC: Tensor | None = None) -> Tensor:
         """Text embeddings (1, S, C), not normalised."""
         return text_encoder(vocabulary, self.contexts.reshape(1, -1, text_encoder.width))

@@ -6,7 +6,7 @@ them, (B, S, C) if the prompt ``depends_on_image`` and (1, S, C) if not. One tex
 or one of its synonyms. Here are the prompts without anything to learn; ``contexts`` and, above the
 context decoder, ``denseclip_mm.image_prompts`` have the others.
 
-Shapes: B images, S texts, M templates, N visual tokens, C embedding channels.
+Shapes: B images, S texts, M templates, T visual tokens, C embedding channels.
 """
 
 import pickle
@@ -76,7 +76,7 @@ class TemplatePrompt(nn.Module):
         return grow_trees(prompts)
 
     def forward(self, text_encoder: CLIPTextTower, vocabulary: nn.ModuleList,
-                visual_BNC: Tensor | None = None) -> Tensor:
+                visual_BTC: Tensor | None = None) -> Tensor:
         """Text embeddings (1, S, C) of unit length."""
         embeddings = F.normalize(text_encoder(vocabulary), dim=-1)
         return F.normalize(embeddings.unflatten(1, (-1, len(self.templates))).mean(2), dim=-1)
@@ -142,6 +142,6 @@ class TextEmbeddings(nn.Module):
         return nn.ModuleList()
 
     def forward(self, text_encoder: None, vocabulary: nn.ModuleList,
-                visual_BNC: Tensor | None = None) -> Tensor:
+                visual_BTC: Tensor | None = None) -> Tensor:
         """Text embeddings (1, S, C), as given."""
         return self.embeddings[None]

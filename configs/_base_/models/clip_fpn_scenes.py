@@ -1,5 +1,5 @@
 # The demo CLIP's image tower, at 8 pixels a cell, and a semantic FPN, without language.
-# 19 of 20 pixels are ground.
+# Of 100 labelled pixels, 93 are ground.
 sampler = dict(type='ClassWeightSampler', class_weight=[1.0] * 24 + [0.1] * 6)
 model = dict(
     type='EncoderDecoder',
