@@ -66,7 +66,7 @@ def test_captions_find_their_scenes(model) -> None:
     """Among four captions that differ in the shape alone, the right one."""
     tower, rng, right = model.neck.text_encoder, np.random.default_rng(UNSEEN), []
     for _ in range(40):
-        images, captions = render_group(rng, 128)
+        images, captions, _ = render_group(rng, 128)
         batch = model.data_preprocessor(dict(inputs=[
             torch.from_numpy(image).permute(2, 0, 1) for image in images]), False)
         image_BC = model.backbone(batch['inputs'])[-1][0]

@@ -1,6 +1,8 @@
 """The tools, end to end, on procedural scenes and a tiny model: as a user would call them."""
 
+import importlib.util
 import json
+import math
 import os
 import shutil
 import signal
@@ -253,6 +255,22 @@ def test_a_failed_run_is_named(tmp_path):
     assert 'Traceback' not in done.stderr
     assert (tmp_path / 'out/coop_scenes/seed0/log.txt').is_file()
     assert not list(tmp_path.rglob('table.md'))
+
+
+def test_the_cell_loss_contrasts_what_all_cells_say() -> None:
+    """Compared with loops over images, captions and cells."""
+    spec = importlib.util.spec_from_file_location('pretrain', ROOT / 'tools/pretrain_demo_clip.py')
+    pretrain = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pretrain)
+    generator = torch.Generator().manual_seed(0)
+    cells_BNC = torch.randn(3, 5, 4, generator=generator, dtype=torch.float64)
+    text_BC = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+    logits = np.array([[math.log(np.mean([math.exp(7 * float(cell @ text)) for cell in cells]))
+                        for text in text_BC] for cells in cells_BNC])
+    of_images = np.diag(logits) - np.log(np.exp(logits).sum(1))
+    of_texts = np.diag(logits) - np.log(np.exp(logits).sum(0))
+    loss = pretrain.CellClipLoss()(cells_BNC, text_BC, torch.tensor(7.0, dtype=torch.float64))
+    assert float(loss) == pytest.approx(-(of_images.mean() + of_texts.mean()) / 2, rel=1e-9)
 
 
 def test_pretraining_writes_an_open_clip_state_dict(tmp_path):

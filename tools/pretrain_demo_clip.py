@@ -1,14 +1,13 @@
 #!/usr/bin/env python
 """Pretrain the small CLIP that the package ships (``pretrained='demo'``) on captioned scenes.
 
-python tools/pretrain_demo_clip.py FIRST.pt --steps 2400 --local 0
-python tools/pretrain_demo_clip.py OUT.pt --steps 240 --lr 1e-3 --init FIRST.pt
+python tools/pretrain_demo_clip.py OUT.pt
 
-Image and text towers start from random numbers and see nothing but images with their captions
-(open_clip's ``ClipLoss``). Left to itself, the attention pool reads a shape at the one cell that
-shows it best, and the score map, which needs every cell of a thing, stays wrong at the others. So
-a second loss of the same kind takes the embedding of a pool whose attention finds, in place of the
-value of a cell, the mean over its 3 x 3 neighbours (``--local`` is its weight).
+Image and text towers start from random numbers and see nothing but images with their captions.
+Two losses, both open_clip's ``ClipLoss``: of the global embedding with the caption of the scene, as
+in CLIP; and of the cells with the caption of one part of it. CLIP's alone lets the attention pool
+read a shape at the one cell that shows it best, and the score map, which needs every cell of a
+thing, stays wrong at the others.
 
 OUT.pt is written at every report: a state dict as open_clip names it, in half precision. The report
 is the score map's zero-shot mIoU, on scenes that training never draws: of all 42 names at once, of
@@ -19,6 +18,7 @@ import argparse
 import math
 import os
 import time
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,6 @@ import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
 from mmseg.evaluation import IoUMetric  # isort: skip
 
 from denseclip_mm.backbones import CLIPResNet  # isort: skip
-from denseclip_mm.clip import read_file, resize_position_table  # isort: skip
 from denseclip_mm.datasets.captions import GROUP, render_group  # isort: skip
 from denseclip_mm.datasets.render import BASE_CLASSES, CLASSES, NEW_CLASSES  # isort: skip
 from denseclip_mm.datasets.scenes import draw  # isort: skip
@@ -60,31 +59,6 @@ class DemoCLIP(nn.Module):
         self.text = CLIPTextTower(model=MODEL).requires_grad_(True)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
-    def embed_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Global embeddings (B, C) of images: by CLIP's pool, and by one that reads local means."""
-        *_, cells_BCHW, (image_BC, _) = self.image(images)
-        pool = self.image.tower.attnpool
-        size = cells_BCHW.shape[2:]
-        means_BCHW = F.avg_pool2d(cells_BCHW, 3, stride=1, padding=1, count_include_pad=False)
-        mean_B1C = cells_BCHW.mean((2, 3))[:, None]
-        cells_BNC, means_BNC = (torch.cat([mean_B1C, x.flatten(2).mT], dim=1)
-                                for x in (cells_BCHW, means_BCHW))
-        cells_BNC = cells_BNC + resize_position_table(pool.positional_embedding, tuple(size),
-                                                      pool.grid)
-        q, k, v = (layer(x).unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
-                   for layer, x in ((pool.q_proj, cells_BNC[:, :1]), (pool.k_proj, cells_BNC),
-                                    (pool.v_proj, means_BNC)))
-        local = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return image_BC, pool.c_proj(local)[:, 0]
-
-    def load(self, path: Path) -> None:
-        """Go on from weights that :meth:`open_clip_state` wrote."""
-        state, _ = read_file(path)
-        for prefix, tower in (('visual.', self.image.tower), ('text.', self.text.tower)):
-            tower.load_state_dict({key.removeprefix(prefix): value for key, value in state.items()
-                                   if key.startswith(prefix)})
-        self.logit_scale.data.copy_(state['logit_scale'])
-
     def open_clip_state(self) -> dict[str, Tensor]:
         """The weights by open_clip's names, in half precision."""
         state = {f'visual.{key}': value for key, value in self.image.tower.state_dict().items()}
@@ -94,17 +68,34 @@ class DemoCLIP(nn.Module):
                 for key, value in state.items() if key != 'attn_mask'}
 
 
+class CellClipLoss(ClipLoss):
+    """Contrasts the cells of images with captions of a part of them.
+
+    An image's logit for a caption is the log of the mean, over its cells, of what they make of it:
+    some cell has to say what its own caption says, and none may say what another's says. Learning
+    from several instances with one label, pooled by log-sum-exp, is Pinheiro and Collobert 2015
+    ("From Image-level to Pixel-level Labeling with Convolutional Networks", Eq. 2).
+    """
+
+    def get_logits(self, image_features: Tensor, text_features: Tensor, logit_scale: Tensor,
+                   logit_bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (B, B) of images and of texts, for cells (B, N, C) and texts (B, C)."""
+        logits_BNB = logit_scale * image_features @ text_features.T
+        logits_BB = logits_BNB.logsumexp(1) - math.log(logits_BNB.shape[1])
+        return logits_BB, logits_BB.T
+
+
 def to_input(images: list[np.ndarray]) -> Tensor:
     """BGR images (H, W, 3) to the backbone's input (B, 3, H, W), RGB."""
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
     return ((pixels - MEAN) / STD).flip(1).contiguous(memory_format=torch.channels_last)
 
 
-def batch(rng: np.random.Generator, size: int, count: int) -> tuple[Tensor, list[str]]:
-    """Scenes as backbone input, and their captions."""
+def batch(rng: np.random.Generator, size: int, count: int) -> tuple[Tensor, list[str], list[str]]:
+    """Scenes as backbone input, their captions, and the captions of parts of them."""
     groups = [render_group(rng, size) for _ in range(count // GROUP)]
-    return (to_input([image for images, _ in groups for image in images]),
-            [caption for _, captions in groups for caption in captions])
+    images, captions, part_captions = (list(chain(*lists)) for lists in zip(*groups, strict=True))
+    return to_input(images), captions, part_captions
 
 
 @torch.no_grad()
@@ -146,8 +137,6 @@ def main() -> None:
     parser.add_argument('out', type=Path, help='file to write')
     parser.add_argument('--steps', type=int, default=2400)
     parser.add_argument('--lr', type=float, default=2e-3, help='peak learning rate')
-    parser.add_argument('--local', type=float, default=1.0, help='weight of the second loss')
-    parser.add_argument('--init', type=Path, help='weights to go on from (default: random)')
     parser.add_argument('--report-every', type=int, default=500, help='steps')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
@@ -155,25 +144,26 @@ def main() -> None:
     torch.manual_seed(args.seed)
     rng = np.random.default_rng([args.seed, 7])
     model = DemoCLIP().train().to(memory_format=torch.channels_last)
-    if args.init is not None:
-        model.load(args.init)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98),
                                   weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=args.lr, total_steps=args.steps, pct_start=0.05)
-    clip_loss = ClipLoss()
+    clip_loss, cell_loss = ClipLoss(), CellClipLoss()
     started, seen, bar = time.time(), 0, tqdm(range(1, args.steps + 1), smoothing=0.01)
     for step in bar:
         size, count, _ = BATCHES[rng.choice(len(BATCHES), p=[share for *_, share in BATCHES])]
-        images, captions = batch(rng, size, count)
-        trees = grow_trees([model.text.prompt(model.text.tokenize(each)) for each in captions])
+        images, captions, part_captions = batch(rng, size, count)
+        trees = grow_trees([model.text.prompt(model.text.tokenize(each))
+                            for each in captions + part_captions])
         with torch.autocast('cpu', dtype=torch.bfloat16):
-            embeddings = model.embed_images(images)
-        text_BC, scale = F.normalize(model.text(trees)[0], dim=-1), model.logit_scale.exp()
-        loss, local_loss = (clip_loss(F.normalize(image_BC.float(), dim=-1), text_BC, scale)
-                            for image_BC in embeddings)
+            *_, (image_BC, cells_BCHW) = model.image(images)
+        image_BC = F.normalize(image_BC.float(), dim=-1)
+        cells_BNC = F.normalize(cells_BCHW.float().flatten(2).mT, dim=-1)
+        text_BC, part_BC = F.normalize(model.text(trees)[0], dim=-1).chunk(2)
+        scale = model.logit_scale.exp()
+        loss = clip_loss(image_BC, text_BC, scale) + cell_loss(cells_BNC, part_BC, scale)
         optimizer.zero_grad()
-        (loss + args.local * local_loss).backward()
+        loss.backward()
         optimizer.step()
         schedule.step()
         with torch.no_grad():

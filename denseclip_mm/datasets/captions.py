@@ -2,9 +2,11 @@
 
 Scenes come in groups whose captions have the same words but for the shapes ('a red circle on
 grass', 'a red square on grass'): in a batch of random scenes colour and ground would be enough to
-tell captions apart, and no gradient would ever ask for the shape. Things of ``NEW_CLASSES`` are
-neither drawn nor named.
+tell captions apart, and no gradient would ever ask for the shape. Every scene has two captions, of
+the whole and of one part ('a red circle'). Things of ``NEW_CLASSES`` are neither drawn nor named.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from denseclip_mm.datasets.textures import TEXTURES, UNITS
 
 BASE_SHAPES = {colour: [shape for shape in SHAPES if f'{colour} {shape}' in BASE_CLASSES]
                for colour in COLOURS}
+_THING_SHARE = 0.75  # of the captions of parts, in scenes with things
 GROUP = 4  # scenes of a group: as many as a colour has base shapes
 
 _OPENINGS = ('{}', 'a photo of {}', 'a picture of {}', 'an image of {}', 'there is {}',
@@ -44,6 +47,20 @@ def _listed(nouns: list[str]) -> str:
     return ' and '.join(filter(None, [', '.join(nouns[:-1]), nouns[-1]]))
 
 
+class Group(NamedTuple):
+    """Scenes that have their words in common, but for the shapes.
+
+    Attributes:
+        images: ``GROUP`` images (H, W, 3), BGR uint8.
+        captions: one a scene.
+        part_captions: one a scene, of a thing or a ground in it.
+    """
+
+    images: list[np.ndarray]
+    captions: list[str]
+    part_captions: list[str]
+
+
 class Wording:
     """One way to put a scene into words, drawn by chance."""
 
@@ -55,6 +72,11 @@ class Wording:
         self.names_ground = rng.random() < 0.75
         self.full_stop = '.' if rng.random() < 0.5 else ''
 
+    def part(self, name: str) -> str:
+        """The caption of a part of a scene."""
+        word = self.ground_word if name in GROUNDS else self.thing_word
+        return self.opening.format(_noun(word, name)) + self.full_stop
+
     def caption(self, things: list[str], grounds: list[str]) -> str:
         """The caption of a scene with these things, or none, on these grounds."""
         ground = _listed([_noun(self.ground_word, name) for name in grounds])
@@ -64,16 +86,13 @@ class Wording:
         return self.opening.format(thing or ground) + self.full_stop
 
 
-def render_group(rng: np.random.Generator, size: int) -> tuple[list[np.ndarray], list[str]]:
+def render_group(rng: np.random.Generator, size: int) -> Group:
     """Draw a group of scenes that differ in their shapes, or in their grounds if they are empty.
 
     Args:
         rng: the only source of chance.
         size: side of the images in pixels, 128 at most; smaller ones show a part of a scene, not a
             smaller scene.
-
-    Returns:
-        ``GROUP`` images (size, size, 3), BGR uint8, and their captions.
     """
     wording = Wording(rng)
     side = max(size, round(UNITS * rng.uniform(0.8, 1.25)))
@@ -82,7 +101,8 @@ def render_group(rng: np.random.Generator, size: int) -> tuple[list[np.ndarray],
         names = [GROUNDS[index] for index in rng.choice(len(GROUNDS), GROUP, replace=False)]
         images = [photograph(rng, TEXTURES[name](rng, side)[:size, :size].copy(), unit)
                   for name in names]
-        return images, [wording.caption([], [name]) for name in names]
+        return Group(images, [wording.caption([], [name]) for name in names],
+                     [wording.part(name) for name in names])
 
     ground, labels = draw_grounds(rng, side)
     top, left = rng.integers(0, side - size + 1, 2)
@@ -93,13 +113,16 @@ def render_group(rng: np.random.Generator, size: int) -> tuple[list[np.ndarray],
                if area > 0.1 * size**2]
     most = 1 if size < 96 else 3
     colours = rng.choice(COLOURS, rng.integers(1, most + 1), replace=False)
-    images, captions = [], []
+    part = rng.integers(len(colours)) if rng.random() < _THING_SHARE else None
+    ground_part = rng.choice(grounds)
+    group = Group([], [], [])
     for shape in BASE_SHAPES[colours[0]]:
         shapes = [shape, *(rng.choice(BASE_SHAPES[colour]) for colour in colours[1:])]
-        images.append(_draw(rng, ground[window].copy(), colours, shapes, unit))
+        group.images.append(_draw(rng, ground[window].copy(), colours, shapes, unit))
         names = [f'{colour} {name}' for colour, name in zip(colours, shapes, strict=True)]
-        captions.append(wording.caption(names, grounds))
-    return images, captions
+        group.captions.append(wording.caption(names, grounds))
+        group.part_captions.append(wording.part(ground_part if part is None else names[part]))
+    return group
 
 
 def _draw(rng: np.random.Generator, image: np.ndarray, colours: list[str], shapes: list[str],
