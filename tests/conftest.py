@@ -1,9 +1,11 @@
 """Fixtures: towers small enough for a CPU, in open_clip's own config format."""
 
 import os
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 
@@ -12,6 +14,8 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')  # read when huggingface_hub is imp
 import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
 
 from mmengine.registry import init_default_scope  # isort: skip
+
+from denseclip_mm.text import CLIPTextTower  # isort: skip
 
 init_default_scope('mmseg')  # as every tool and init_model do
 torch.set_num_threads(1)  # tiny operators; threads that wait for each other are no help
@@ -38,6 +42,25 @@ def tiny_resnet() -> dict:
 def tiny_vit() -> dict:
     """open_clip config of a 4-layer ViT and a 2-layer text tower."""
     return deepcopy(TINY_VIT)
+
+
+@pytest.fixture
+def build_pair(tmp_path) -> Callable[[dict], tuple[open_clip.CLIP, CLIPTextTower]]:
+    """Builds a random open_clip model of a config, and a tower with its weights."""
+    def build(config: dict) -> tuple[open_clip.CLIP, CLIPTextTower]:
+        torch.manual_seed(0)
+        clip = open_clip.CLIP(**config).eval()
+        torch.save(clip.state_dict(), tmp_path / 'clip.pt')
+        tower = CLIPTextTower(model=config, pretrained=str(tmp_path / 'clip.pt'))
+        tower.init_weights()
+        return clip, tower
+    return build
+
+
+@pytest.fixture
+def pair(build_pair, tiny_vit) -> tuple[open_clip.CLIP, CLIPTextTower]:
+    """The pair of ``tiny_vit``."""
+    return build_pair(tiny_vit)
 
 
 @pytest.fixture

@@ -25,17 +25,6 @@ PROMPTS = {
 }
 
 
-@pytest.fixture
-def pair(tiny_resnet: dict, tmp_path) -> tuple[open_clip.CLIP, CLIPTextTower]:
-    """A random open_clip model and a tower with its weights."""
-    torch.manual_seed(0)
-    clip = open_clip.CLIP(**tiny_resnet).eval()
-    torch.save(clip.state_dict(), tmp_path / 'clip.pt')
-    tower = CLIPTextTower(model=tiny_resnet, pretrained=str(tmp_path / 'clip.pt'))
-    tower.init_weights()
-    return clip, tower
-
-
 def tokens(images: int = 3) -> Tensor:
     return torch.randn(images, 1 + 6, EMBED_DIM, generator=torch.Generator().manual_seed(5))
 

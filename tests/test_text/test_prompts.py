@@ -17,17 +17,6 @@ NAMES = ['sky', 'pool table', 'cat', 'pool']
 
 
 @pytest.fixture
-def pair(tiny_vit, tmp_path) -> tuple[open_clip.CLIP, CLIPTextTower]:
-    """A random open_clip model and a tower with its weights."""
-    torch.manual_seed(0)
-    clip = open_clip.CLIP(**tiny_vit).eval()
-    torch.save(clip.state_dict(), tmp_path / 'clip.pt')
-    tower = CLIPTextTower(model=tiny_vit, pretrained=str(tmp_path / 'clip.pt'))
-    tower.init_weights()
-    return clip, tower
-
-
-@pytest.fixture
 def tower(tiny_vit) -> CLIPTextTower:
     torch.manual_seed(0)
     return CLIPTextTower(model=tiny_vit)

@@ -30,21 +30,6 @@ def assert_same(actual: Tensor, expected: Tensor) -> None:
     assert (actual - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-def build(config: dict, path) -> tuple[open_clip.CLIP, CLIPTextTower]:
-    """A random open_clip model and a tower with its weights."""
-    torch.manual_seed(0)
-    clip = open_clip.CLIP(**config).eval()
-    torch.save(clip.state_dict(), path)
-    tower = CLIPTextTower(model=config, pretrained=str(path))
-    tower.init_weights()
-    return clip, tower
-
-
-@pytest.fixture
-def pair(tiny_vit, tmp_path):
-    return build(tiny_vit, tmp_path / 'clip.pt')
-
-
 @pytest.fixture
 def tower(tiny_vit):
     torch.manual_seed(0)
@@ -75,10 +60,10 @@ def padded(clip: open_clip.CLIP, prompts: list[list[int]], learned: Tensor) -> T
     (True, dict(pool_type='eos', eos_id=END)),
     (False, dict(ls_init_value=0.3, norm_kwargs=dict(eps=1e-3))),
 ])
-def test_texts_embed_as_in_open_clip(tiny_vit, tmp_path, quick_gelu, text_cfg, grad):
+def test_texts_embed_as_in_open_clip(build_pair, tiny_vit, quick_gelu, text_cfg, grad):
     tiny_vit['quick_gelu'] = quick_gelu
     tiny_vit['text_cfg'].update(text_cfg)
-    clip, tower = build(tiny_vit, tmp_path / 'clip.pt')
+    clip, tower = build_pair(tiny_vit)
     texts = [' '.join(WORDS[:count]) for count in range(1, 21)] + ['A  Sea Lion.', "car's door", '']
     assert [len(tower.tokenize(text)) for text in texts[:20]] == list(range(1, 21))
     with torch.set_grad_enabled(grad):
@@ -88,12 +73,12 @@ def test_texts_embed_as_in_open_clip(tiny_vit, tmp_path, quick_gelu, text_cfg, g
     assert torch.pdist(expected).min() > 1e-3
 
 
-def test_activation_is_the_config_s(tiny_vit, tmp_path):
+def test_activation_is_the_config_s(build_pair, tiny_vit):
     """The two variants above would agree if neither tower heeded quick_gelu."""
     outputs = []
     for quick_gelu in (True, False):
         tiny_vit['quick_gelu'] = quick_gelu
-        _, tower = build(tiny_vit, tmp_path / 'clip.pt')
+        _, tower = build_pair(tiny_vit)
         outputs.append(tower(trees_of(tower, NAMES)))
     assert (outputs[0] - outputs[1]).abs().max() > 1e-3 * outputs[0].abs().max()
 
