@@ -28,6 +28,7 @@ setup(
     extras_require={
         'openmmlab': ['mmsegmentation==1.2.2', 'mmengine>=0.10.7', 'mmcv-lite>=2.1.0,<2.2.0'],
         'onedl': ['onedl-mmsegmentation>=1.4.2', 'onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6'],
-        'dev': ['pytest', 'ruff'],
+        'onnx': ['onnx', 'onnxruntime', 'onnxscript'],  # tools/export.py
+        'dev': ['pytest', 'ruff', 'onnx', 'onnxruntime', 'onnxscript'],
     },
 )

@@ -81,5 +81,5 @@ class VisualContext(ContextPrompt):
     def forward(self, text_encoder: CLIPTextTower, vocabulary: nn.ModuleList,
                 visual_BTC: Tensor) -> Tensor:
         """Text embeddings (B, S, C), not normalised, for visual tokens (B, T, C)."""
-        queries_BND = self.queries.expand(len(visual_BTC), -1, -1)
+        queries_BND = self.queries.expand(visual_BTC.shape[0], -1, -1)
         return text_encoder(vocabulary, self.decoder(queries_BND, visual_BTC))

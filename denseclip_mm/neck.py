@@ -154,7 +154,7 @@ class PixelTextNeck(BaseModule):
         """Cosine of every cell with every class (section 3.2): (B, K, H, W)."""
         text_BSC = self.text_embeddings(vocabulary, tokens_BNC).to(dense_BCHW.dtype)
         if self.context_decoder is not None:
-            text_BSC = text_BSC.expand(len(dense_BCHW), -1, -1)
+            text_BSC = text_BSC.expand(dense_BCHW.shape[0], -1, -1)
             text_BSC = text_BSC + self.gamma * self.context_decoder(text_BSC, tokens_BNC)
         text_BSC = F.normalize(text_BSC, dim=2)
         cells_BCN = F.normalize(dense_BCHW, dim=1).flatten(2)
@@ -167,10 +167,11 @@ class PixelTextNeck(BaseModule):
         Those that do not are computed once in evaluation, and kept until a weight, the mode or the
         names change. While gradients are recorded they are always computed.
         """
-        if self.prompt.depends_on_image or self.training or torch.is_grad_enabled():
+        if (self.text_encoder is None or self.prompt.depends_on_image or self.training
+                or torch.is_grad_enabled()):
             return self.prompt(self.text_encoder, vocabulary.trees, tokens_BNC)
-        modules = (self.prompt, self.text_encoder or self.prompt)
-        tensors = chain.from_iterable(chain(m.parameters(), m.buffers()) for m in modules)
+        tensors = chain.from_iterable(chain(module.parameters(), module.buffers())
+                                      for module in (self.prompt, self.text_encoder))
         state = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
                       for tensor in tensors)
         kept = self._cache.get(vocabulary)

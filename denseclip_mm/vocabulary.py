@@ -47,6 +47,6 @@ class Vocabulary(nn.Module):
             return score_BSHW
         index = self.class_of_text[:, None, None].expand_as(score_BSHW)
         score_BKHW = score_BSHW.new_zeros(
-            (len(score_BSHW), len(self.names), *score_BSHW.shape[2:]))
+            (score_BSHW.shape[0], len(self.names), *score_BSHW.shape[2:]))
         return score_BKHW.scatter_reduce(1, index, score_BSHW, _REDUCTIONS[self.synonyms],
                                          include_self=False)

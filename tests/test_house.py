@@ -13,7 +13,7 @@ FILES = sorted((ROOT / 'denseclip_mm').rglob('*.py'))
 # Floors, lowest first; a floor imports from itself and from below.
 FLOORS = ['version', 'compat', 'clip', 'text', 'backbones', 'context_decoder', 'image_prompts',
           'class_names', 'vocabulary', 'neck', 'head', 'open_vocabulary', 'sampler', 'datasets',
-          'hooks', 'config', 'convert', 'pictures']
+          'hooks', 'config', 'convert', 'deploy', 'pictures']
 
 
 def module_of(path) -> str:

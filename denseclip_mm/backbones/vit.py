@@ -107,7 +107,7 @@ class CLIPVisionTransformer(CLIPTower):
         x = tower.conv1(x)
         size = x.shape[2:]
         x_BND = x.flatten(2).transpose(1, 2)
-        token = tower.class_embedding.to(x_BND.dtype).expand(len(x_BND), 1, -1)
+        token = tower.class_embedding.to(x_BND.dtype).expand(x_BND.shape[0], 1, -1)
         x_BND = torch.cat([token, x_BND], dim=1)
         positions = resize_position_table(tower.positional_embedding, tuple(size), tower.grid_size)
         x_BND = tower.ln_pre(tower.patch_dropout(x_BND + positions.to(x_BND.dtype)))
