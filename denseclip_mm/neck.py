@@ -134,7 +134,7 @@ class PixelTextNeck(BaseModule):
             ValueError: if the embeddings are not the text tower's size, or the dense embedding is
                 not of the size of feature map ``score_map_index``.
         """
-        *maps, (image_BC, dense_BCHW) = inputs
+        maps, (image_BC, dense_BCHW) = list(inputs[:-1]), inputs[-1]
         self.check_embed_dim(dense_BCHW.shape[1])
         tokens_BNC = torch.cat([image_BC[:, :, None], dense_BCHW.flatten(2)], dim=2).mT
         if self.neck is None:
@@ -170,6 +170,10 @@ class PixelTextNeck(BaseModule):
         if (self.text_encoder is None or self.prompt.depends_on_image or self.training
                 or torch.is_grad_enabled()):
             return self.prompt(self.text_encoder, vocabulary.trees, tokens_BNC)
+        return self._kept_text_embeddings(vocabulary)
+
+    @torch.compiler.disable  # addresses and versions of tensors are not for a graph
+    def _kept_text_embeddings(self, vocabulary: Vocabulary) -> Tensor:
         tensors = chain.from_iterable(chain(module.parameters(), module.buffers())
                                       for module in (self.prompt, self.text_encoder))
         state = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)

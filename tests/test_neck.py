@@ -416,6 +416,23 @@ def test_kept_embeddings_do_not_serve_where_gradients_are_recorded(
     assert len(calls) == 5, 'no cache in training'
 
 
+@pytest.mark.parametrize('event', ['the prompt is loaded', 'names change',
+                                   'weights are swapped before evaluation'])
+@torch.no_grad()
+def test_kept_embeddings_under_compile(event: str, counted: tuple[PixelTextNeck, list]) -> None:
+    neck, calls = counted
+    compiled = torch.compile(neck, backend='eager')
+    for _ in range(3):
+        close(compiled(features()), outputs(neck, features(), neck.class_names))
+    assert len(calls) == 4, 'once for us, three times for the comparison'
+    EVENTS[event](neck)
+    close(compiled(features()), outputs(neck, features(), neck.class_names))
+    assert len(calls) == 6
+    with torch.enable_grad():
+        compiled(features())[-1][:, 0].sum().backward()
+    assert neck.prompt.contexts.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize('duplicate', [deepcopy, lambda neck: pickle.loads(pickle.dumps(neck))],
                          ids=['deepcopy', 'pickle'])
 @torch.no_grad()
