@@ -5,8 +5,10 @@ from typing import Any
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
+from denseclip_mm.piecewise import PiecewiseLoss
 
-class ScoreMapHead(BaseDecodeHead):
+
+class ScoreMapHead(PiecewiseLoss, BaseDecodeHead):
     """Takes the score map itself as logits: score map / tau (DenseCLIP, section 3.2, Eq. 2).
 
     It has no parameters. As an auxiliary head it is the published loss; as a decode head it
