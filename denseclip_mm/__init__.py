@@ -21,9 +21,10 @@ from denseclip_mm.backbones import (  # noqa: E402
 from denseclip_mm.context_decoder import ContextDecoder  # noqa: E402
 from denseclip_mm.datasets import SceneBackend, ScenesDataset  # noqa: E402
 from denseclip_mm.head import ScoreMapHead  # noqa: E402
-from denseclip_mm.hooks import CheckClassesHook, CompareValHook  # noqa: E402
+from denseclip_mm.hooks import ChannelsLastHook, CheckClassesHook, CompareValHook  # noqa: E402
 from denseclip_mm.image_prompts import ConditionalContext, VisualContext  # noqa: E402
 from denseclip_mm.neck import PixelTextNeck  # noqa: E402
+from denseclip_mm.piecewise import PiecewiseFPNHead  # noqa: E402
 from denseclip_mm.sampler import ClassWeightSampler  # noqa: E402
 from denseclip_mm.text import (  # noqa: E402
     CLIPTextTower,
@@ -37,9 +38,9 @@ _REGISTERED = {
     MODELS: (
         AlignedBackbone, CLIPConvNeXt, CLIPResNet, CLIPVisionTransformer, CLIPTextTower,
         LearnedContext, TemplatePrompt, TextEmbeddings, ConditionalContext, VisualContext,
-        ContextDecoder, PixelTextNeck, ScoreMapHead),
+        ContextDecoder, PixelTextNeck, PiecewiseFPNHead, ScoreMapHead),
     DATASETS: (ScenesDataset, ),
-    HOOKS: (CheckClassesHook, CompareValHook),
+    HOOKS: (ChannelsLastHook, CheckClassesHook, CompareValHook),
     TASK_UTILS: (ClassWeightSampler, ),
 }
 for _registry, _classes in _REGISTERED.items():

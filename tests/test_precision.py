@@ -1,8 +1,11 @@
-"""Mixed precision: the same model under bfloat16 autocast, up to that precision."""
+"""Switches that change the speed alone: half precision, memory layout, compiled code."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import HOOKS
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -45,7 +48,7 @@ def losses_and_gradient(model: torch.nn.Module, image: torch.Tensor) -> tuple[di
     labels = torch.randint(0, len(NAMES), (1, 64, 64), generator=generator)
     sample = SegDataSample(gt_sem_seg=PixelData(data=labels), metainfo=dict(img_shape=(64, 64)))
     model.zero_grad()
-    losses = model.loss(image, [sample])
+    losses = model(image, [sample], mode='loss')
     (losses['decode.loss_ce'] + losses['aux.loss_ce']).backward()
     return losses, model.neck.prompt.contexts.grad.clone()
 
@@ -67,3 +70,37 @@ def test_bfloat16_autocast(model: torch.nn.Module) -> None:
     for name in ('decode.loss_ce', 'aux.loss_ce'):
         assert rounded[name].item() == pytest.approx(losses[name].item(), rel=0.02)
     assert 0 < relative(rounded_gradient, gradient) < 0.1
+
+
+def assert_equal_but_for_rounding(model: torch.nn.Module, exact: tuple) -> None:
+    """The losses and the gradient of the contexts are those of ``exact``."""
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    losses, gradient = losses_and_gradient(model, image)
+    for name, value in exact[0].items():
+        assert losses[name].item() == pytest.approx(value.item(), rel=1e-4)
+    assert relative(gradient, exact[1]) < 1e-3
+
+
+@pytest.fixture
+def exact(model: torch.nn.Module) -> tuple[dict, torch.Tensor]:
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    return losses_and_gradient(model, image)
+
+
+def test_channels_last(model: torch.nn.Module, exact: tuple) -> None:
+    HOOKS.build(dict(type='ChannelsLastHook')).before_run(SimpleNamespace(model=model))
+    convolution = model.decode_head.conv_seg.weight
+    assert model.backbone.tower.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert convolution.is_contiguous(memory_format=torch.channels_last)
+    assert_equal_but_for_rounding(model, exact)
+
+
+def test_compiled(model: torch.nn.Module, exact: tuple) -> None:
+    """As ``compile=True`` in a config: mmengine's runner replaces ``forward``."""
+    torch.compiler.reset()
+    model.forward = torch.compile(model.forward, backend='aot_eager')
+    assert_equal_but_for_rounding(model, exact)
+    image = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert relative(model(image, mode='tensor'), type(model).forward(
+            model, image, mode='tensor')) < 1e-4
