@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import mmseg
 import numpy as np
@@ -17,8 +18,11 @@ import open_clip
 import pytest
 import torch
 
+from denseclip_mm.text import grow_trees
+
 ROOT = Path(__file__).resolve().parents[1]
 
+VOCAB = 49408  # symbols from here on are learned vectors
 DEMO = ROOT / 'configs/demo/denseclip_fpn_scenes.py'
 ZERO_SHOT = ROOT / 'configs/demo/zero_shot_scenes.py'
 SMALL = """
@@ -257,11 +261,46 @@ def test_a_failed_run_is_named(tmp_path):
     assert not list(tmp_path.rglob('table.md'))
 
 
-def test_the_cell_loss_contrasts_what_all_cells_say() -> None:
+def load_tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f'tools/{name}.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
+def test_benchmark(tmp_path):
+    """One small case: what is run, what is written."""
+    output = succeed(ROOT / 'tools/benchmark.py', '--cases', 'text', '--repeats', 2, '--device',
+                     'cpu', '--out', 'out', cwd=tmp_path)
+    written = json.loads((tmp_path / 'out/benchmark.json').read_text())
+    padded, tree = written['results']['text']
+    assert padded['variant'] == 'padded to the longest name'
+    assert padded['seconds_ratio'] == padded['memory_ratio'] == padded['flops_ratio'] == 1
+    assert tree['seconds_ratio'] == tree['seconds'] / padded['seconds']
+    assert pytest.approx(tree['flops_ratio'], rel=0.15) == 342 / 1950  # tokens, nearly
+    assert padded['memory'] > tree['memory'] > 1e8
+    assert f'| text | token tree | {1e3 * tree["seconds"]:.1f} |' in output
+    refused = run(ROOT / 'tools/benchmark.py', '--cases', 'txt', cwd=tmp_path)
+    assert refused.returncode == 2 and 'there is no case txt; there are infer-r50' in refused.stderr
+
+
+@pytest.mark.parametrize('length', [None, 77])
+def test_the_padded_tower_computes_what_the_tree_does(build_pair, tiny_resnet, length):
+    """So that the benchmark compares two ways to the same numbers."""
+    _, tower = build_pair(tiny_resnet)
+    padded = load_tool('benchmark').PaddedTextTower(model=tiny_resnet, length=length)
+    padded.load_state_dict(tower.state_dict())
+    prompts = [tower.prompt([VOCAB, VOCAB + 1], tower.tokenize(name))
+               for name in ('sky', 'pool table', 'pool', 'street light')]
+    trees, learned = grow_trees(prompts, max_tokens=8), torch.randn(3, 2, tower.width)
+    assert len(trees) > 1
+    assert padded.lay_out(trees)[0].shape == (4, length or 6)
+    torch.testing.assert_close(padded(trees, learned), tower(trees, learned), rtol=1e-4, atol=1e-5)
+
+
+def test_the_cell_loss_contrasts_what_all_cells_say():
     """Compared with loops over images, captions and cells."""
-    spec = importlib.util.spec_from_file_location('pretrain', ROOT / 'tools/pretrain_demo_clip.py')
-    pretrain = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pretrain)
+    pretrain = load_tool('pretrain_demo_clip')
     generator = torch.Generator().manual_seed(0)
     cells_BNC = torch.randn(3, 5, 4, generator=generator, dtype=torch.float64)
     text_BC = torch.randn(3, 4, generator=generator, dtype=torch.float64)
