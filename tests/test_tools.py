@@ -202,8 +202,7 @@ def test_zero_shot_needs_no_checkpoint(tmp_path):
 
 
 FEW = ['train_cfg.max_iters=4', 'train_cfg.val_interval=4', 'train_dataloader.batch_size=2',
-       'train_dataloader.dataset.length=4', 'test_dataloader.dataset.length=4',
-       'default_hooks.checkpoint.interval=2']
+       'test_dataloader.dataset.length=4', 'default_hooks.checkpoint.interval=2']
 
 
 def test_compare_prompts(tmp_path):
@@ -211,12 +210,12 @@ def test_compare_prompts(tmp_path):
     systems = ['zero_shot_scenes', 'coop_class_specific_scenes', 'clip_fpn_scenes',
                'denseclip_fpn_scenes']
     compare = [ROOT / 'tools/compare_prompts.py', '--out', tmp_path / 'out', '--jobs', 2,
-               '--seeds', 0, 1, '--systems', *systems, '--cfg-options', *FEW]
+               '--seeds', 0, 1, '--scenes', 4, '--systems', *systems, '--cfg-options', *FEW]
     first = succeed(*compare, cwd=tmp_path)
     results = {path.parent: (path.stat().st_mtime, json.loads(path.read_text()))
                for path in (tmp_path / 'out').rglob('result.json')}
     assert len(results) == 7  # one seed of the system without chance
-    lost = tmp_path / 'out/denseclip_fpn_scenes/seed1'
+    lost = tmp_path / 'out/denseclip_fpn_scenes/scenes4-seed1'
     (lost / 'result.json').unlink()
     again = succeed(*compare, cwd=tmp_path)
     for folder, (written, result) in results.items():
@@ -231,21 +230,28 @@ def test_compare_prompts(tmp_path):
     assert table.splitlines()[0] in first
     rows = {line.split(' | ')[0].removeprefix('| '): line.rstrip(' |').split(' | ')[1:]
             for line in table.splitlines() if line.startswith('| ')}
-    base = [results[tmp_path / f'out/clip_fpn_scenes/seed{seed}'][1]['base'] for seed in (0, 1)]
-    row = rows['CLIP + FPN, no language']
-    assert row[0] == f'{np.mean(base):.1f} ± {np.std(base, ddof=1):.1f}'
-    assert row[1:3] == ['-', '-']  # cannot be asked for other names
-    assert rows['CoOp, class-specific'][1:3] == ['-', '-']
-    zero_shot = results[tmp_path / 'out/zero_shot_scenes/seed0'][1]
-    harmonic = 2 / (1 / zero_shot['base'] + 1 / zero_shot['new'])
+
+    def results_of(name: str, key: str) -> list[float]:
+        return [results[tmp_path / f'out/{name}/scenes4-seed{seed}'][1][key] for seed in (0, 1)]
+
+    def cell(values: list[float]) -> str:
+        return f'{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}'
+    baseline = results_of('clip_fpn_scenes', 'decoder')
+    assert rows['CLIP + FPN, no language'][:4] == [cell(baseline), '-', '-', '-']
+    own = results_of('coop_class_specific_scenes', 'score_map')
+    assert rows['CoOp, class-specific'][:4] == ['-', cell(own), '-', '-']  # takes no other names
+    assert rows['CoOp, class-specific'][4] == f'{30 * 4 * 64:,}'
+    zero_shot = results[tmp_path / 'out/zero_shot_scenes/scenes4-seed0'][1]
+    harmonic = 2 / (1 / zero_shot['score_map'] + 1 / zero_shot['new'])
     assert rows['CLIP, one template'] == [
-        f'{zero_shot["base"]:.1f}', f'{zero_shot["new"]:.1f}', f'{harmonic:.1f}', '0', '-']
-    assert rows['CoOp, class-specific'][3] == f'{30 * 4 * 64:,}'
-    assert rows['DenseCLIP, post-model'][1] != '-'
-    post = [results[tmp_path / f'out/denseclip_fpn_scenes/seed{seed}'][1]['base']
-            for seed in (0, 1)]
-    margins = [one - other for one, other in zip(post, base, strict=True)]
-    assert f'({margins[0]:+.1f}, {margins[1]:+.1f})' in table
+        '-', f'{zero_shot["score_map"]:.1f}', f'{zero_shot["new"]:.1f}', f'{harmonic:.1f}', '0',
+        '-']
+    for column, key in enumerate(('decoder', 'score_map', 'new')):
+        post = results_of('denseclip_fpn_scenes', key)
+        assert rows['DenseCLIP, post-model'][column] == cell(post)
+        if key != 'new':
+            margins = [one - other for one, other in zip(post, baseline, strict=True)]
+            assert f'mIoU ({margins[0]:+.1f}, {margins[1]:+.1f})' in table
     assert (tmp_path / 'out/grid.png').stat().st_size > 20_000
 
 
@@ -257,7 +263,7 @@ def test_a_failed_run_is_named(tmp_path):
     assert 'error: coop_scenes, seed 0: ' in done.stderr
     assert "unexpected keyword argument 'num_contexts'" in done.stderr
     assert 'Traceback' not in done.stderr
-    assert (tmp_path / 'out/coop_scenes/seed0/log.txt').is_file()
+    assert (tmp_path / 'out/coop_scenes/scenes16-seed0/log.txt').is_file()
     assert not list(tmp_path.rglob('table.md'))
 
 
