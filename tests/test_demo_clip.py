@@ -41,7 +41,7 @@ def test_open_clip_reads_it() -> None:
         torch.testing.assert_close(value, state[key].to(value.dtype), msg=key)
 
 
-@pytest.mark.parametrize(('classes', 'floor'), [(BASE_CLASSES, 30.0), (NEW_CLASSES, 33.0)])
+@pytest.mark.parametrize(('classes', 'floor'), [(BASE_CLASSES, 45.0), (NEW_CLASSES, 75.0)])
 @torch.no_grad()
 def test_zero_shot_floor(model, classes: tuple[str, ...], floor: float) -> None:
     """On scenes that it never saw; the new classes had no caption either."""
@@ -73,4 +73,4 @@ def test_captions_find_their_scenes(model) -> None:
         text = tower(grow_trees([tower.prompt(tower.tokenize(each)) for each in captions]))[0]
         scores = F.normalize(image_BC, dim=1) @ F.normalize(text, dim=1).T
         right += (scores.argmax(1) == torch.arange(len(captions))).tolist()
-    assert np.mean(right) > 0.7, np.mean(right)
+    assert np.mean(right) > 0.95, np.mean(right)
