@@ -37,10 +37,12 @@ from mmengine.config import Config  # isort: skip
 from mmengine.model import revert_sync_batchnorm  # isort: skip
 from mmengine.registry import init_default_scope  # isort: skip
 from mmengine.structures import PixelData  # isort: skip
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead  # isort: skip
 from mmseg.registry import MODELS  # isort: skip
 from mmseg.structures import SegDataSample  # isort: skip
 
 from denseclip_mm.class_names import read_class_names  # isort: skip
+from denseclip_mm.head import ScoreMapHead  # isort: skip
 from denseclip_mm.image_prompts import ConditionalContext, VisualContext  # isort: skip
 from denseclip_mm.text import CLIPTextTower, LearnedContext, TokenTree  # isort: skip
 
@@ -115,7 +117,8 @@ class Bench:
         cfg.test_cfg = dict(mode='whole')
         if 'text_encoder' in cfg.neck:
             cfg.neck.text_encoder.pretrained = None
-            cfg.neck.update(neck)
+            for key, value in neck.items():  # update() would merge
+                cfg.neck[key] = value
         torch.manual_seed(0)
         model = revert_sync_batchnorm(MODELS.build(cfg))
         model = model.to(self.device, memory_format=self.layout)
@@ -188,13 +191,26 @@ class Bench:
         encoder = encoder.to(self.device)
         names = read_class_names('ade20k')
         prompt = kind(text_encoder=encoder, texts=names, num_context=8).to(self.device).eval()
+        prompt.requires_grad_(False)
         trees = prompt.vocabulary(encoder, names).to(self.device)
         visual_BTC = torch.randn(self.batch_size, 257, encoder.embed_dim, device=self.device)
 
-        @torch.no_grad()
         def step() -> None:
             with self.autocast(self.amp):
                 prompt(encoder, trees, visual_BTC)
+        return step
+
+    def loss(self, head: type[BaseDecodeHead]) -> Step:
+        """The auxiliary loss of score maps at stride 32, and its gradient."""
+        size = self.image_size or 512
+        score_map = ScoreMapHead(num_classes=150)
+        _, samples = self.images(self.batch_size, size)
+        shape = (self.batch_size, 150, size // 32, size // 32)
+        logits = torch.randn(shape, device=self.device).requires_grad_()
+
+        def step() -> None:
+            logits.grad = None
+            head.loss_by_feat(score_map, logits, samples)['loss_ce'].backward()
         return step
 
     def cases(self) -> dict[str, Variants]:
@@ -224,6 +240,8 @@ class Bench:
             'text-pre-model': {
                 'padded to 77': partial(self.image_text, VisualContext, length=77),
                 'token tree': partial(self.image_text, VisualContext)},
+            'loss': {"mmseg's": partial(self.loss, BaseDecodeHead),
+                     'in pieces': partial(self.loss, ScoreMapHead)},
             'train-bf16': {'float32': partial(self.train, r50),
                            'bfloat16': partial(self.train, r50, amp=torch.bfloat16)},
         }
@@ -297,7 +315,7 @@ def run_case(variants: Variants, repeats: int, device: torch.device,
     rows = [dict(variant=name, seconds=statistics.median(seconds[name]),
                  spread=(max(seconds[name]) - min(seconds[name])) / 2,
                  memory=memory[name], flops=count_flops(steps[name])) for name in variants]
-    return [{**row, **{f'{key}_ratio': row[key] / rows[0][key]
+    return [{**row, **{f'{key}_ratio': row[key] / rows[0][key] if rows[0][key] else 0.0
                        for key in ('seconds', 'memory', 'flops')}} for row in rows]
 
 
@@ -347,16 +365,17 @@ def main() -> None:
     if unknown:
         parser.error(f'there is no case {", ".join(sorted(unknown))}; there are {", ".join(cases)}')
     chosen = {name: cases[name] for name in args.cases or cases}
+    options = {key: str(value) for key, value in vars(args).items() if key != 'out'}
+    args.out.mkdir(parents=True, exist_ok=True)
+    written = args.out / 'benchmark.json'
     results = {}
     with tqdm(total=sum(map(len, chosen.values())) * (args.repeats + 1), unit='run') as bar:
         for name, variants in chosen.items():
             bar.set_postfix_str(name)
             results[name] = run_case(variants, args.repeats, bench.device, bar)
-    options = {key: str(value) for key, value in vars(args).items() if key != 'out'}
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / 'benchmark.json').write_text(json.dumps(
-        dict(machine=describe(bench.device), options=options, results=results), indent=2))
-    print(f'{describe(bench.device)}\n\n{table(results)}\n\nwrote {args.out / "benchmark.json"}')
+            written.write_text(json.dumps(dict(
+                machine=describe(bench.device), options=options, results=results), indent=2))
+    print(f'{describe(bench.device)}\n\n{table(results)}\n\nwrote {written}')
 
 
 if __name__ == '__main__':
