@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 root = Path(__file__).parent
 version: dict[str, str] = {}
 exec((root / 'denseclip_mm' / 'version.py').read_text(), version)
+onnx = ['onnx', 'onnxruntime', 'onnxscript']  # tools/export.py
 
 setup(
     name='denseclip_mm',
@@ -28,7 +29,7 @@ setup(
     extras_require={
         'openmmlab': ['mmsegmentation==1.2.2', 'mmengine>=0.10.7', 'mmcv-lite>=2.1.0,<2.2.0'],
         'onedl': ['onedl-mmsegmentation>=1.4.2', 'onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6'],
-        'onnx': ['onnx', 'onnxruntime', 'onnxscript'],  # tools/export.py
-        'dev': ['pytest', 'ruff', 'onnx', 'onnxruntime', 'onnxscript'],
+        'onnx': onnx,
+        'dev': ['pytest', 'ruff', *onnx],
     },
 )

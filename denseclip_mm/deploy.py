@@ -29,7 +29,8 @@ def drop_text_tower(model: EncoderDecoder) -> None:
         model: a segmentor, changed in place.
 
     Raises:
-        ValueError: if the prompt depends on the image and needs the tower for every one.
+        ValueError: if the prompt depends on the image and needs the tower for every one, or the
+            names were changed to another number than the wrapped neck takes score maps for.
     """
     neck = getattr(model, 'neck', None)
     if not isinstance(neck, PixelTextNeck) or neck.text_encoder is None:
@@ -38,6 +39,10 @@ def drop_text_tower(model: EncoderDecoder) -> None:
         raise ValueError(f'{type(neck.prompt).__name__} asks the text tower anew for every image, '
                          'so the tower cannot be dropped; export such a model as ONNX')
     vocabulary = neck.vocabulary
+    if neck.neck is not None and vocabulary is not neck.decoder_vocabulary:
+        raise ValueError(f'the decoder takes {len(neck.decoder_vocabulary.names)} score maps, but '
+                         f'the names were changed to {len(vocabulary.names)}; drop the text tower '
+                         'with as many names as the model was built for')
     with torch.no_grad():
         embeddings_SC = neck.prompt(neck.text_encoder, vocabulary.trees)[0]
     prompt = TextEmbeddings(embed_dim=neck.embed_dim, texts=vocabulary.texts).to(embeddings_SC)

@@ -104,6 +104,17 @@ def test_text_that_depends_on_the_image_keeps_its_tower(tiny_resnet, tmp_path) -
         assert model.neck.text_encoder is not None
 
 
+def test_another_number_of_names_than_the_decoder_takes(tiny_resnet, tmp_path) -> None:
+    model = init_model(*write_model(tiny_resnet, tmp_path, NECKS['post-model']), device='cpu')
+    model.neck.set_class_names(['cat', 'sea'])
+    with pytest.raises(ValueError, match='takes 4 score maps, but the names were changed to 2'):
+        drop_text_tower(model)
+    model.neck.set_class_names(['bus', 'sea', 'road', 'cat'])
+    expected = logits_of(model, IMAGES)
+    drop_text_tower(model)
+    assert torch.equal(logits_of(model, IMAGES), expected)
+
+
 def test_a_model_without_language_stays_as_it_is(tiny_resnet) -> None:
     model = torch.nn.Module()
     model.neck = torch.nn.Identity()
