@@ -25,41 +25,49 @@ _PIECE = 2**21  # logits at full size that are held at a time
 class _LossInPieces(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits_BKhw: Tensor, labels_BHW: Tensor,
-                criteria: list[Callable[[Tensor, Tensor], Tensor]],
+                criteria: list[Callable[[Tensor, Tensor], Tensor]], ignore_index: int,
                 align_corners: bool) -> tuple[Tensor, Tensor]:
         """Losses (L,) and the number of pixels whose largest logit is that of their label."""
-        count, classes, small = logits_BKhw.shape[:3]
+        count, classes = logits_BKhw.shape[:2]
         height, width = labels_BHW.shape[1:]
-        # Row y of the upsampled maps is a mix of two rows of the small ones: row y of this matrix.
-        mix_Hh = F.interpolate(torch.eye(small)[None, None], size=(height, small), mode='bilinear',
-                               align_corners=align_corners)[0, 0]
+        mix_Hh, mix_Ww = (_mix(*sizes, align_corners) for sizes in
+                          zip(logits_BKhw.shape[2:], labels_BHW.shape[1:], strict=True))
+        rows_of = mix_Hh != 0
+        mix_Hh, mix_wW = mix_Hh.to(logits_BKhw.device), mix_Ww.T.to(logits_BKhw.device)
         rows = max(1, _PIECE // (count * classes * width))
         gradients = [torch.zeros_like(logits_BKhw, dtype=torch.float) for _ in criteria]
         values, right = [], 0
         for top in range(0, height, rows):
-            piece, labels = mix_Hh[top:top + rows], labels_BHW[:, top:top + rows]
-            used = piece.any(0).nonzero()
+            labels = labels_BHW[:, top:top + rows]
+            used = rows_of[top:top + rows].any(0).nonzero()
             part = (..., slice(int(used[0]), int(used[-1]) + 1), slice(None))
             with torch.enable_grad(), torch.autocast(logits_BKhw.device.type, enabled=False):
                 leaf = logits_BKhw[part].detach().float().requires_grad_()
-                mixed = piece[:, part[1]].to(leaf.device) @ leaf
-                upsampled = F.interpolate(mixed, size=labels.shape[1:], mode='bilinear',
-                                          align_corners=align_corners)
+                upsampled = mix_Hh[top:top + rows, part[1]] @ leaf @ mix_wW
                 share = labels.shape[1] / height
                 losses = [share * each(upsampled, labels) for each in criteria]
                 for gradient, loss in zip(gradients, losses, strict=True):
                     gradient[part] += torch.autograd.grad(loss, leaf, retain_graph=True)[0]
             values.append(torch.stack(losses).detach())
-            right = right + (upsampled.detach().argmax(1) == labels).sum()
+            detached = upsampled.detach()
+            judged = labels != ignore_index
+            at_label = detached.gather(1, labels.where(judged, 0)[:, None])[:, 0]
+            right = right + (judged & (detached.amax(1) == at_label)).sum()
         ctx.gradients = gradients
         ctx.dtype = logits_BKhw.dtype
         return sum(values), right
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_losses: Tensor, of_right: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, of_losses: Tensor, of_right: Tensor) -> tuple[Tensor | None, ...]:
         gradient = sum(factor * each for factor, each in zip(of_losses, ctx.gradients, strict=True))
-        return gradient.to(ctx.dtype), None, None, None
+        return gradient.to(ctx.dtype), None, None, None, None
+
+
+def _mix(small: int, large: int, align_corners: bool) -> Tensor:
+    """Bilinear upsampling of one axis as a matrix (large, small): every row mixes two rows."""
+    return F.interpolate(torch.eye(small)[None, None], size=(large, small), mode='bilinear',
+                         align_corners=align_corners)[0, 0]
 
 
 def _is_mean_of_pixels(loss: nn.Module) -> bool:
@@ -87,7 +95,7 @@ class PiecewiseLoss:
         values, right = _LossInPieces.apply(
             seg_logits, labels_BHW,
             [partial(each, ignore_index=self.ignore_index) for each in criteria],
-            self.align_corners)
+            self.ignore_index, self.align_corners)
         losses: dict[str, Tensor] = {}
         for each, value in zip(criteria, values, strict=True):
             losses[each.loss_name] = losses.get(each.loss_name, 0) + value

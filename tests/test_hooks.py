@@ -195,6 +195,41 @@ def test_validation_before_and_after(best: str | None, tiny_resnet: dict, tmp_pa
     assert len(list(tmp_path.rglob('best_mIoU*.pth'))) == (best is not None)
 
 
+SWITCHES = {
+    'bfloat16': (dict(optim_wrapper=dict(type='AmpOptimWrapper', dtype='bfloat16')), 0.03),
+    'channels last': (dict(custom_hooks=[dict(type='ChannelsLastHook')]), 1e-4),
+    'compiled': (dict(compile=dict(backend='aot_eager')), 1e-4),
+}
+
+
+@pytest.mark.parametrize(('switch', 'error'), SWITCHES.values(), ids=SWITCHES.keys())
+def test_switches_of_a_config(switch: dict, error: float, tiny_resnet: dict, tmp_path: Path,
+                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each changes one key of a config; losses and trained weights are the same but for rounding.
+
+    mmengine refuses AmpOptimWrapper without a GPU, though it runs on a CPU.
+    """
+    monkeypatch.setattr(
+        'mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available', lambda: True)
+    torch.compiler.reset()
+    losses, trained = [], []
+    for changes in ({}, switch):
+        config = run_config(tiny_resnet, tmp_path / f'run{len(losses)}')
+        config.model.decode_head.dropout_ratio = 0
+        config.optim_wrapper.optimizer.lr = 0.01
+        config.merge_from_dict(deepcopy(changes))
+        runner = Runner.from_cfg(config)
+        runner.train()
+        assert torch.isfinite(torch.tensor(runner.val_loop.run()['mIoU']))
+        losses.append(runner.message_hub.get_scalar('train/loss').data[0])
+        trained.append(runner.model.decode_head.conv_seg.weight.detach().clone())
+    assert losses[1] == pytest.approx(losses[0], rel=error)
+    difference = (trained[1] - trained[0]).norm() / trained[0].norm()
+    assert difference < 3 * error
+    if changes.get('optim_wrapper'):
+        assert difference > 1e-5, 'nothing was rounded'
+
+
 def test_no_comparison_when_training_resumes() -> None:
     """Nothing is validated before; the fake would fail if it were."""
     lines = []

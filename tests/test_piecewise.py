@@ -73,6 +73,11 @@ def test_all_pixels_ignored() -> None:
     assert losses['loss_ce'] == 0 and losses['acc_seg'] == 0
 
 
+def test_the_ignored_label_may_be_a_class() -> None:
+    head = ScoreMapHead(num_classes=5, loss_decode=CE, ignore_index=2)
+    compare(head, torch.randn(2, 5, 4, 4), samples(2, (32, 32), ignored=False))
+
+
 def test_bfloat16_logits() -> None:
     """Under autocast the small maps may be of half precision; the loss is of full precision."""
     head = ScoreMapHead(num_classes=5, loss_decode=CE)

@@ -135,6 +135,8 @@ def test_tta(config, tmp_path):
 
 
 DUMP = """
+from copy import deepcopy
+
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
@@ -146,17 +148,32 @@ class DumpHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.seen = [sample.img_path for sample in data_batch['data_samples']]
 
+    def before_train(self, runner):
+        self.texts = []
+
+    @torch.no_grad()
+    def after_val_epoch(self, runner, metrics=None):
+        neck = runner.model.module.neck
+        (_, kept), = neck._cache.values()
+        averaged = neck.prompt.contexts
+        self.texts.append((kept, deepcopy(neck).train().text_embeddings(neck.vocabulary, None),
+                           averaged.clone()))
+
     def after_train(self, runner):
-        torch.save(dict(state=runner.model.module.state_dict(), seen=self.seen),
+        torch.save(dict(state=runner.model.module.state_dict(), seen=self.seen, texts=self.texts),
                    f'rank{get_rank()}.pth')
 """
 
 
 def test_two_processes_hold_equal_parameters(config, tmp_path):
+    """Also: the kept text is that of the averaged weights, in every validation."""
     (tmp_path / 'dump_hook.py').write_text(DUMP)
     with config.open('a') as file:
         file.write("custom_imports = dict(imports=['denseclip_mm', 'dump_hook'])\n"
-                   "custom_hooks = [dict(type='DumpHook')]\n")
+                   "custom_hooks = [dict(type='EMAHook', momentum=0.5), "
+                   "dict(type='DumpHook', priority='HIGH')]  # before EMAHook swaps back\n"
+                   "optim_wrapper = dict(optimizer=dict(lr=0.01))\n"
+                   "param_scheduler = []\n")
     output = succeed('-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29541',
                      ROOT / 'tools/train.py', config, '--launcher', 'pytorch', '--work-dir',
                      tmp_path / 'work', cwd=tmp_path, PYTHONPATH=os.pathsep.join(
@@ -167,6 +184,11 @@ def test_two_processes_hold_equal_parameters(config, tmp_path):
     for key, value in first['state'].items():
         if 'running_' not in key:  # batch norm statistics are each process's own
             assert torch.equal(value, second['state'][key]), key
+    for kept, fresh, _ in first['texts']:
+        torch.testing.assert_close(kept, fresh, rtol=1e-4, atol=1e-5)
+    (early, _, contexts), (late, _, later) = first['texts']
+    assert not torch.allclose(early, late, rtol=1e-2) and not torch.equal(contexts, later)
+    assert not torch.equal(later, first['state']['neck.prompt.contexts'])  # not the averaged ones
 
 
 def test_camvid(shared, tmp_path):
@@ -277,7 +299,7 @@ def load_tool(name: str) -> ModuleType:
 def test_benchmark(tmp_path):
     """One small case: what is run, what is written."""
     output = succeed(ROOT / 'tools/benchmark.py', '--cases', 'text', '--repeats', 2, '--device',
-                     'cpu', '--out', 'out', cwd=tmp_path)
+                     'cpu', '--peaks', 2, 0.5, '--out', 'out', cwd=tmp_path)
     written = json.loads((tmp_path / 'out/benchmark.json').read_text())
     padded, tree = written['results']['text']
     assert padded['variant'] == 'padded to the longest name'
@@ -286,8 +308,17 @@ def test_benchmark(tmp_path):
     assert pytest.approx(tree['flops_ratio'], rel=0.15) == 342 / 1950  # tokens, nearly
     assert padded['memory'] > tree['memory'] > 1e8
     assert f'| text | token tree | {1e3 * tree["seconds"]:.1f} |' in output
+    floors = f'| {tree["flops"] / 2e9:.2f} | {tree["bytes"] / 0.5e9:.2f} |'
+    assert output.split('| text | token tree |')[1].splitlines()[0].endswith(floors)
     refused = run(ROOT / 'tools/benchmark.py', '--cases', 'txt', cwd=tmp_path)
     assert refused.returncode == 2 and 'there is no case txt; there are infer-r50' in refused.stderr
+
+
+def test_bytes_of_a_matrix_product():
+    a, b = torch.zeros(3, 5), torch.zeros(5, 7, dtype=torch.float)
+    with load_tool('benchmark').ByteCounter() as moved:
+        (a.T.T @ b).view(21)  # views move nothing
+    assert moved.total == 4 * (3 * 5 + 5 * 7 + 3 * 7)
 
 
 @pytest.mark.parametrize('length', [None, 77])

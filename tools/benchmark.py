@@ -8,7 +8,11 @@ A case has variants, and the first of them is what the others are divided by. Al
 run in turn, again and again, in one process; then each alone once more, for its peak memory (CUDA's
 own counter, or the resident set, above what was there before the variant was built) and its
 floating-point operations, as PyTorch counts them while the variant runs. Weights are random: they
-cost what pretrained ones cost.
+cost what pretrained ones cost. The bytes are those that the operators of PyTorch read and write,
+one after the other, nothing fused and nothing kept in a cache. With ``--peaks`` the table says how
+long a device of so many TFLOP/s and TB/s takes at least, by operations and by bytes:
+
+python tools/benchmark.py --device cuda --batch-size 4 --peaks 495 3.35   # TF32 on an H100 SXM
 """
 
 import argparse
@@ -28,6 +32,8 @@ import open_clip
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -37,6 +43,7 @@ from mmengine.config import Config  # isort: skip
 from mmengine.model import revert_sync_batchnorm  # isort: skip
 from mmengine.registry import init_default_scope  # isort: skip
 from mmengine.structures import PixelData  # isort: skip
+from mmseg.models import FPN  # isort: skip
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead  # isort: skip
 from mmseg.registry import MODELS  # isort: skip
 from mmseg.structures import SegDataSample  # isort: skip
@@ -88,6 +95,31 @@ class PaddedTextTower(CLIPTextTower):
         return tower.ln_final(x[:, range(count), ends]) @ tower.text_projection
 
 
+class EmbeddingsUnused(FPN):
+    """CLIP + FPN whose backbone computes the embeddings all the same, for nobody."""
+
+    def forward(self, inputs: tuple) -> tuple[Tensor, ...]:
+        """The pyramid of the feature maps."""
+        return super().forward(inputs[:-1])
+
+
+class ByteCounter(TorchDispatchMode):
+    """Adds up the bytes that operators read and write; views move none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:
+        """Run the operator and count."""
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.total += sum(x.numel() * x.element_size()
+                              for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor))
+        return result
+
+
 class Bench:
     """Builds the variants, with the options of the command line.
 
@@ -109,19 +141,18 @@ class Bench:
         self.compile = compile
         self.image_size = image_size
 
-    def model(self, name: str, **neck: Any) -> tuple[torch.nn.Module, int]:
+    def model(self, name: str, changes: dict[str, Any] | None = None,
+              layout: torch.memory_format | None = None) -> tuple[torch.nn.Module, int]:
         """A config's model with random weights, and the side of its training crop."""
-        cfg = Config.fromfile(CONFIGS / name).model
-        size = self.image_size or cfg.data_preprocessor.size[0]
-        cfg.backbone.pretrained = None
-        cfg.test_cfg = dict(mode='whole')
-        if 'text_encoder' in cfg.neck:
-            cfg.neck.text_encoder.pretrained = None
-            for key, value in neck.items():  # update() would merge
-                cfg.neck[key] = value
+        cfg = Config.fromfile(CONFIGS / name)
+        cfg.merge_from_dict({
+            'model.backbone.pretrained': None, 'model.test_cfg': dict(_delete_=True, mode='whole'),
+            **({'model.neck.text_encoder.pretrained': None} if 'text_encoder' in cfg.model.neck
+               else {}), **(changes or {})})
+        size = self.image_size or cfg.model.data_preprocessor.size[0]
         torch.manual_seed(0)
-        model = revert_sync_batchnorm(MODELS.build(cfg))
-        model = model.to(self.device, memory_format=self.layout)
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        model = model.to(self.device, memory_format=layout or self.layout)
         if self.compile:
             model.compile()
         return model, size
@@ -141,9 +172,9 @@ class Bench:
         """The context that a step runs in."""
         return torch.autocast(self.device.type, amp, enabled=amp is not None)
 
-    def infer(self, name: str) -> Step:
+    def infer(self, name: str, changes: dict[str, Any] | None = None) -> Step:
         """Predict one image."""
-        model, size = self.model(name)
+        model, size = self.model(name, changes)
         model.eval()
         images, samples = self.images(1, size)
 
@@ -153,14 +184,15 @@ class Bench:
                 model(images, samples, mode='predict')
         return step
 
-    def train(self, name: str, amp: torch.dtype | None = None, frozen: bool = True,
-              **neck: Any) -> Step:
+    def train(self, name: str, changes: dict[str, Any] | None = None, *, frozen: bool = True,
+              amp: torch.dtype | None = None, layout: torch.memory_format | None = None) -> Step:
         """One step of training: loss, backward, AdamW."""
-        model, size = self.model(name, **neck)
+        model, size = self.model(name, changes, layout)
         if not frozen:
             model.neck.text_encoder.requires_grad_(True)
         model.train()
         images, samples = self.images(self.batch_size, size)
+        images = images.contiguous(memory_format=layout or self.layout)
         optimizer = torch.optim.AdamW(
             (parameter for parameter in model.parameters() if parameter.requires_grad), lr=1e-6)
 
@@ -217,22 +249,33 @@ class Bench:
         """All cases by name."""
         ade, many = read_class_names('ade20k'), names_of(1200)
         r50, baseline = 'denseclip_fpn.py', 'baselines/clip_fpn_r50.py'
-        padded = dict(type='PaddedTextTower', model='RN50-quickgelu')
+        padded = dict(_delete_=True, type='PaddedTextTower', model='RN50-quickgelu')
         cases: dict[str, Variants] = {
-            'infer-r50': {'without language': partial(self.infer, baseline),
-                          'DenseCLIP': partial(self.infer, r50)},
+            'infer-r50': {
+                'CLIP + FPN': partial(self.infer, baseline),
+                'its pool kept': partial(self.infer, baseline, {
+                    'model.backbone.with_embeddings': True,
+                    'model.neck.type': 'EmbeddingsUnused'}),
+                'DenseCLIP': partial(self.infer, r50)},
             'infer-vitb16': {
-                'without language': partial(self.infer, 'baselines/clip_fpn_vitb16.py'),
+                'CLIP + FPN': partial(self.infer, 'baselines/clip_fpn_vitb16.py'),
                 'DenseCLIP': partial(self.infer, 'denseclip_fpn_vitb16.py')},
-            'train-r50': {'without language': partial(self.train, baseline),
-                          'DenseCLIP': partial(self.train, r50)},
+            'train-r50': {
+                'CLIP + FPN': partial(self.train, baseline),
+                'DenseCLIP': partial(self.train, r50),
+                'with PiecewiseFPNHead': partial(
+                    self.train, r50, {'model.decode_head.type': 'PiecewiseFPNHead'})},
             'train-padded': {
                 'tower padded, with gradients': partial(
-                    self.train, r50, frozen=False, text_encoder=padded),
+                    self.train, r50, {'model.neck.text_encoder': padded}, frozen=False),
                 'DenseCLIP': partial(self.train, r50)},
+            'train-bf16': {
+                'float32': partial(self.train, r50),
+                'bfloat16, channels last': partial(
+                    self.train, r50, amp=torch.bfloat16, layout=torch.channels_last)},
             'text': {'padded to the longest name': partial(self.text, ade, PaddedTextTower),
                      'token tree': partial(self.text, ade)},
-            'text-1200': {'150 names': partial(self.text, ade),
+            'text-1200': {'150 names': partial(self.text, many[::8]),
                           '1200 names': partial(self.text, many)},
             'text-cocoop': {
                 'padded to 77': partial(self.image_text, ConditionalContext, length=77),
@@ -242,8 +285,6 @@ class Bench:
                 'token tree': partial(self.image_text, VisualContext)},
             'loss': {"mmseg's": partial(self.loss, BaseDecodeHead),
                      'in pieces': partial(self.loss, ScoreMapHead)},
-            'train-bf16': {'float32': partial(self.train, r50),
-                           'bfloat16': partial(self.train, r50, amp=torch.bfloat16)},
         }
         return cases
 
@@ -299,11 +340,13 @@ def measure_time(steps: dict[str, Step], repeats: int, device: torch.device,
     return seconds
 
 
-def count_flops(step: Step) -> int:
-    """Floating-point operations of a run: matrix products, convolutions, attention."""
-    with FlopCounterMode(display=False) as counter:
+def count(step: Step) -> tuple[int, int]:
+    """Floating-point operations (matrix products, convolutions, attention), and bytes moved."""
+    with FlopCounterMode(display=False) as flops:
         step()
-    return counter.get_total_flops()
+    with ByteCounter() as moved:
+        step()
+    return flops.get_total_flops(), moved.total
 
 
 def run_case(variants: Variants, repeats: int, device: torch.device,
@@ -312,23 +355,33 @@ def run_case(variants: Variants, repeats: int, device: torch.device,
     memory = {name: measure_memory(build, device) for name, build in variants.items()}
     steps = {name: build() for name, build in variants.items()}
     seconds = measure_time(steps, repeats, device, bar)
-    rows = [dict(variant=name, seconds=statistics.median(seconds[name]),
-                 spread=(max(seconds[name]) - min(seconds[name])) / 2,
-                 memory=memory[name], flops=count_flops(steps[name])) for name in variants]
+    rows = []
+    for name, step in steps.items():
+        flops, moved = count(step)
+        rows.append(dict(variant=name, seconds=statistics.median(seconds[name]),
+                         spread=(max(seconds[name]) - min(seconds[name])) / 2,
+                         memory=memory[name], flops=flops, bytes=moved))
     return [{**row, **{f'{key}_ratio': row[key] / rows[0][key] if rows[0][key] else 0.0
                        for key in ('seconds', 'memory', 'flops')}} for row in rows]
 
 
-def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Markdown."""
-    lines = ['| case | variant | ms | ± | time ratio | peak MB | memory ratio | GFLOP | ratio |',
-             '| --- | --- | --- | --- | --- | --- | --- | --- | --- |']
-    lines += [
-        f'| {case} | {row["variant"]} | {1e3 * row["seconds"]:.1f} | {1e3 * row["spread"]:.1f} | '
-        f'{row["seconds_ratio"]:.3f} | {row["memory"] / 1e6:.0f} | {row["memory_ratio"]:.2f} | '
-        f'{row["flops"] / 1e9:.1f} | {row["flops_ratio"]:.3f} |'
-        for case, rows in results.items() for row in rows]
-    return '\n'.join(lines)
+def table(results: dict[str, list[dict[str, Any]]], peaks: tuple[float, float] | None) -> str:
+    """Markdown; with peaks (TFLOP/s, TB/s) also the milliseconds that a step takes at least."""
+    head = ['case', 'variant', 'ms', '±', 'time ratio', 'peak MB', 'memory ratio', 'GFLOP', 'ratio',
+            'GB moved', *(['floor by operations, ms', 'by bytes, ms'] if peaks else [])]
+    lines = [head, ['---'] * len(head)]
+    for case, rows in results.items():
+        for row in rows:
+            cells = [case, row['variant'], f'{1e3 * row["seconds"]:.1f}',
+                     f'{1e3 * row["spread"]:.1f}', f'{row["seconds_ratio"]:.3f}',
+                     f'{row["memory"] / 1e6:.0f}', f'{row["memory_ratio"]:.2f}',
+                     f'{row["flops"] / 1e9:.1f}', f'{row["flops_ratio"]:.3f}',
+                     f'{row["bytes"] / 1e9:.2f}']
+            if peaks:
+                cells += [f'{row["flops"] / peaks[0] / 1e9:.2f}',
+                          f'{row["bytes"] / peaks[1] / 1e9:.2f}']
+            lines.append(cells)
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 
 
 def describe(device: torch.device) -> str:
@@ -351,10 +404,13 @@ def main() -> None:
     parser.add_argument('--amp', choices=['bfloat16', 'float16'], help='autocast all variants')
     parser.add_argument('--channels-last', action='store_true')
     parser.add_argument('--compile', action='store_true', help='torch.compile the models')
+    parser.add_argument('--peaks', nargs=2, type=float, metavar=('TFLOP/S', 'TB/S'),
+                        help='of the device: adds the floors to the table')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='folder')
     args = parser.parse_args()
     init_default_scope('mmseg')
-    MODELS.register_module(module=PaddedTextTower)
+    for module in (PaddedTextTower, EmbeddingsUnused):
+        MODELS.register_module(module=module)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     bench = Bench(device=args.device, batch_size=args.batch_size,
                   amp=getattr(torch, args.amp) if args.amp else None,
@@ -375,7 +431,7 @@ def main() -> None:
             results[name] = run_case(variants, args.repeats, bench.device, bar)
             written.write_text(json.dumps(dict(
                 machine=describe(bench.device), options=options, results=results), indent=2))
-    print(f'{describe(bench.device)}\n\n{table(results)}\n\nwrote {written}')
+    print(f'{describe(bench.device)}\n\n{table(results, args.peaks)}\n\nwrote {written}')
 
 
 if __name__ == '__main__':

@@ -55,22 +55,27 @@ class DenseAttentionPool(AttentionPool2d):
         Returns:
             The global embedding (B, C) and the dense embedding (B, C, H, W).
         """
-        size = x.shape[2:]
-        cells_BND = x.flatten(2).transpose(1, 2)
-        x_BND = torch.cat([cells_BND.mean(1, keepdim=True), cells_BND], dim=1)
+        size, cells_BDN = x.shape[2:], x.flatten(2)
+        x_BDN = torch.cat([cells_BDN.mean(2, keepdim=True), cells_BDN], dim=2)
         positions = resize_position_table(self.positional_embedding, tuple(size), self.grid)
-        x_BND = x_BND + positions.to(x_BND.dtype)
-        queries = x_BND if self.dense_embedding == 'attended' else x_BND[:, :1]
-        q, k, v = (layer(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-                   for layer, tokens in ((self.q_proj, queries), (self.k_proj, x_BND),
-                                         (self.v_proj, x_BND)))
-        y_BNC = self.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        dense_BNC = (y_BNC[:, 1:] if self.dense_embedding == 'attended' else
-                     self.c_proj(self.v_proj(cells_BND)))
-        return y_BNC[:, 0], dense_BNC.transpose(1, 2).unflatten(2, size)
+        x_BDN = x_BDN + positions.T.to(x_BDN.dtype)
+        queries = x_BDN if self.dense_embedding == 'attended' else x_BDN[:, :, :1]
+        q, k, v = (_project(tokens, layer).unflatten(1, (self.num_heads, -1)).mT.contiguous()
+                   for layer, tokens in ((self.q_proj, queries), (self.k_proj, x_BDN),
+                                         (self.v_proj, x_BDN)))
+        y_BDN = F.scaled_dot_product_attention(q, k, v).mT.flatten(1, 2)
+        y_BCN = _project(y_BDN, self.c_proj)
+        dense_BCN = (y_BCN[:, :, 1:] if self.dense_embedding == 'attended' else
+                     _project(_project(cells_BDN, self.v_proj), self.c_proj))
+        return y_BCN[:, :, 0], dense_BCN.unflatten(2, size)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
                               *args: Any) -> None:
         self.grid = adopt_grid(self.positional_embedding, state_dict,
                                prefix + 'positional_embedding', self.grid)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _project(x_BDN: Tensor, layer: torch.nn.Linear) -> Tensor:
+    """The layer on every column: as a convolution it takes the map as it is, and is the faster."""
+    return F.conv1d(x_BDN, layer.weight[:, :, None], layer.bias)
