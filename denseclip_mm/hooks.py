@@ -93,6 +93,8 @@ class ChannelsLastHook(Hook):
     Convolutions hand the layout on to their outputs, so the images need not be touched.
     """
 
-    def before_run(self, runner: Runner) -> None:
-        """Change the layout of the weights; no number changes."""
+    def before_train(self, runner: Runner) -> None:
+        """Change the layout of the weights once they are there; no number changes."""
         runner.model.to(memory_format=torch.channels_last)
+
+    before_val = before_test = before_train

@@ -30,20 +30,20 @@ class _LossInPieces(torch.autograd.Function):
         """Losses (L,) and the number of pixels whose largest logit is that of their label."""
         count, classes = logits_BKhw.shape[:2]
         height, width = labels_BHW.shape[1:]
-        mix_Hh, mix_Ww = (_mix(*sizes, align_corners) for sizes in
-                          zip(logits_BKhw.shape[2:], labels_BHW.shape[1:], strict=True))
-        rows_of = mix_Hh != 0
-        mix_Hh, mix_wW = mix_Hh.to(logits_BKhw.device), mix_Ww.T.to(logits_BKhw.device)
+        mix_Hh, mix_Ww = (
+            _mix(*sizes, align_corners, logits_BKhw.device)
+            for sizes in zip(logits_BKhw.shape[2:], labels_BHW.shape[1:], strict=True))
+        of_rows = _mix(logits_BKhw.shape[2], height, align_corners, torch.device('cpu')) != 0
         rows = max(1, _PIECE // (count * classes * width))
         gradients = [torch.zeros_like(logits_BKhw, dtype=torch.float) for _ in criteria]
         values, right = [], 0
         for top in range(0, height, rows):
             labels = labels_BHW[:, top:top + rows]
-            used = rows_of[top:top + rows].any(0).nonzero()
+            used = of_rows[top:top + rows].any(0).nonzero()
             part = (..., slice(int(used[0]), int(used[-1]) + 1), slice(None))
             with torch.enable_grad(), torch.autocast(logits_BKhw.device.type, enabled=False):
                 leaf = logits_BKhw[part].detach().float().requires_grad_()
-                upsampled = mix_Hh[top:top + rows, part[1]] @ leaf @ mix_wW
+                upsampled = mix_Hh[top:top + rows, part[1]] @ leaf @ mix_Ww.T
                 share = labels.shape[1] / height
                 losses = [share * each(upsampled, labels) for each in criteria]
                 for gradient, loss in zip(gradients, losses, strict=True):
@@ -64,10 +64,10 @@ class _LossInPieces(torch.autograd.Function):
         return gradient.to(ctx.dtype), None, None, None, None
 
 
-def _mix(small: int, large: int, align_corners: bool) -> Tensor:
+def _mix(small: int, large: int, align_corners: bool, device: torch.device) -> Tensor:
     """Bilinear upsampling of one axis as a matrix (large, small): every row mixes two rows."""
-    return F.interpolate(torch.eye(small)[None, None], size=(large, small), mode='bilinear',
-                         align_corners=align_corners)[0, 0]
+    return F.interpolate(torch.eye(small, device=device)[None, None], size=(large, small),
+                         mode='bilinear', align_corners=align_corners)[0, 0]
 
 
 def _is_mean_of_pixels(loss: nn.Module) -> bool:

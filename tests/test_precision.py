@@ -9,6 +9,7 @@ from mmengine.registry import HOOKS
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 NAMES = ['sky', 'tree', 'road', 'pool table']
 
@@ -73,6 +74,16 @@ def test_autocast(dtype: torch.dtype, error: float, model: torch.nn.Module) -> N
     assert 0 < relative(rounded_gradient, gradient) < 4 * error
 
 
+@pytest.mark.parametrize('training', [True, False])
+def test_forward_waits_for_no_value(training: bool, model: torch.nn.Module) -> None:
+    """Tensors without values serve: nothing stops a GPU's queue. Sizes alone decide."""
+    model.train(training)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.set_grad_enabled(training):
+        with pytest.raises(DataDependentOutputException):
+            torch.zeros(1).item()
+        assert model(torch.zeros(2, 3, 64, 96), mode='tensor').shape == (2, 4, 16, 24)
+
+
 def assert_equal_but_for_rounding(model: torch.nn.Module, exact: tuple) -> None:
     """The losses and the gradient of the contexts are those of ``exact``."""
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -89,7 +100,7 @@ def exact(model: torch.nn.Module) -> tuple[dict, torch.Tensor]:
 
 
 def test_channels_last(model: torch.nn.Module, exact: tuple) -> None:
-    HOOKS.build(dict(type='ChannelsLastHook')).before_run(SimpleNamespace(model=model))
+    HOOKS.build(dict(type='ChannelsLastHook')).before_train(SimpleNamespace(model=model))
     convolution = model.decode_head.conv_seg.weight
     assert model.backbone.tower.conv1.weight.is_contiguous(memory_format=torch.channels_last)
     assert convolution.is_contiguous(memory_format=torch.channels_last)
