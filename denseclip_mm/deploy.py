@@ -76,10 +76,15 @@ def save_without_text_tower(cfg: Config, model: EncoderDecoder, folder: Path) ->
     if 'pretrained' in cfg.model.backbone:
         cfg.model.backbone.pretrained = None
     folder.mkdir(parents=True, exist_ok=True)
-    cfg.dump(folder / 'config.py')
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=model.dataset_meta)),
-               folder / 'model.pth')
-    return folder / 'config.py', folder / 'model.pth'
+    config, checkpoint, part = folder / 'config.py', folder / 'model.pth', folder / 'model.part'
+    try:
+        torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=model.dataset_meta)),
+                   part)
+        cfg.dump(config)
+        part.replace(checkpoint)
+    finally:
+        part.unlink(missing_ok=True)
+    return config, checkpoint
 
 
 class WholeImage(nn.Module):
@@ -142,17 +147,19 @@ def export_onnx(model: EncoderDecoder, path: Path, sizes: Sequence[tuple[int, in
     part = path.with_suffix('.part')
     program.save(part)
 
-    session = onnxruntime.InferenceSession(part)
     worst = 0.0
-    for count, size in enumerate(sizes, start=1):
-        images = torch.rand(count, 3, *size) * 255
-        with torch.no_grad():
-            expected = whole(images)
-        logits = torch.from_numpy(session.run(None, {'images': images.numpy()})[0])
-        worst = max(worst, float((logits - expected).abs().max() / expected.abs().max()))
-    if worst > 1e-3:
-        part.unlink()
-        raise ValueError(f'the logits in onnxruntime differ from those of PyTorch by {worst:.1e} '
-                         'of the largest; nothing was written')
-    part.replace(path)
+    try:
+        session = onnxruntime.InferenceSession(part)
+        for count, size in enumerate(sizes, start=1):
+            images = torch.rand(count, 3, *size) * 255
+            with torch.no_grad():
+                expected = whole(images)
+            logits = torch.from_numpy(session.run(None, {'images': images.numpy()})[0])
+            worst = max(worst, float((logits - expected).abs().max() / expected.abs().max()))
+        if worst > 1e-3:
+            raise ValueError(f'the logits in onnxruntime differ from those of PyTorch by '
+                             f'{worst:.1e} of the largest; nothing was written')
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return worst

@@ -96,6 +96,21 @@ def test_a_checkpoint_without_the_tower(tiny_resnet, tmp_path, kind) -> None:
         model.neck.set_class_names(['cat', 'dog'])
 
 
+def test_rn50_without_the_tower(tmp_path) -> None:
+    """The shipped config at full size: at most 210 MB, and the same logits."""
+    cfg = Config.fromfile(ROOT / 'configs/denseclip_fpn.py')
+    cfg.model.test_cfg = dict(mode='whole')
+    torch.manual_seed(0)
+    given = init_model(cfg, device='cpu')
+    given.neck.gamma.data.fill_(0.5)
+    given.dataset_meta = dict(classes=tuple(given.neck.class_names), palette=None)
+    config, checkpoint = save_without_text_tower(cfg, given, tmp_path)
+    model = init_model(str(config), str(checkpoint), device='cpu')
+    assert 195e6 < checkpoint.stat().st_size < 210e6
+    ours, theirs = logits_of(model, IMAGES), logits_of(given, IMAGES)
+    assert theirs.std() > 0 and (ours - theirs).abs().max() <= 1e-6 * theirs.abs().max()
+
+
 def test_text_that_depends_on_the_image_keeps_its_tower(tiny_resnet, tmp_path) -> None:
     for kind in ('pre-model', 'cocoop'):
         model = init_model(*write_model(tiny_resnet, tmp_path, NECKS[kind]), device='cpu')
