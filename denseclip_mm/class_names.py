@@ -47,6 +47,22 @@ def read_class_names(class_names: str | Sequence[str]) -> list[str]:
     return names
 
 
+def parse_class_names(text: str) -> str | list[str]:
+    """Class names of a command line or a text field.
+
+    Args:
+        text: ``'cat, dog;puppy'`` (a semicolon joins synonyms), a ``.txt`` file with a name a
+            line, or a dataset alias of mmseg.
+
+    Returns:
+        The names; a file or an alias stays a string.
+    """
+    text = text.strip()
+    if text in _aliases() or (',' not in text and Path(text).suffix == '.txt'):
+        return text
+    return [name.strip() for name in text.split(',')]
+
+
 def split_synonyms(name: str) -> list[str]:
     """Texts of one class."""
     return [text.strip() for text in name.split(';')]

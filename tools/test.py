@@ -10,9 +10,9 @@ import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
 
 from mmengine.config import Config, DictAction  # isort: skip
 from mmengine.runner import Runner  # isort: skip
-from mmseg.models import BaseSegmentor  # isort: skip
 
 from denseclip_mm.config import check_data, launch_on_cpu, load_config  # isort: skip
+from denseclip_mm.inference import start_zero_shot  # isort: skip
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,22 +61,6 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
             raise ValueError(f'{args.config} has no tta_pipeline, which --tta needs')
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = {**cfg.tta_model, 'module': cfg.model}
-
-
-def start_zero_shot(model: BaseSegmentor) -> None:
-    """Load the pretrained weights of a model that needs no training.
-
-    Raises:
-        FileNotFoundError: if the weights are not to be had.
-        ValueError: if its neck or head has something to learn.
-    """
-    learned = [name for part in ('neck', 'decode_head')
-               for name, parameter in model.get_submodule(part).named_parameters(part)
-               if parameter.requires_grad]
-    if learned:
-        raise ValueError(f'this model learns {len(learned)} tensors beside its backbone '
-                         f'({learned[0]}, ...); give the checkpoint that holds them')
-    model.init_weights()
 
 
 def main() -> None:

@@ -1,0 +1,227 @@
+#!/usr/bin/env python
+"""Segment pictures and videos, with the model's classes or with names of your own.
+
+python tools/predict.py CONFIG CHECKPOINT pictures/ --out predicted
+python tools/predict.py CONFIG CHECKPOINT 'holiday/*.jpg' clip.mp4 --classes "sea, sand;beach, sky"
+
+Writes, for every picture, OUT/overlays/NAME.png, OUT/labels/NAME.png (indices of OUT/classes.json,
+in their colours) and OUT/score_maps/NAME.png; for a video OUT/overlays/NAME.mp4 and a label map for
+each frame in OUT/labels/NAME/. What is there already is not done again. A file that cannot be
+read is named and left out; the exit code is then 1.
+"""
+
+import argparse
+import glob
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from denseclip_mm.class_names import parse_class_names
+from denseclip_mm.inference import Prediction, Predictor
+from denseclip_mm.pictures import draw_panels
+
+PICTURES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
+VIDEOS = {'.mp4', '.avi', '.mov', '.mkv', '.webm'}
+OUTPUTS = ('overlays', 'labels', 'score_maps')
+
+
+def find_inputs(inputs: list[str], out: Path) -> dict[str, Path]:
+    """Files by the name that their outputs get: the path below a folder, without its ending.
+
+    What lies in ``out`` is no input.
+
+    Raises:
+        ValueError: if an input matches nothing, or two files would have the same outputs.
+    """
+    files: dict[str, Path] = {}
+    for given in inputs:
+        root = Path(given)
+        if root.is_dir():
+            found = sorted(path for path in root.rglob('*')
+                           if path.suffix.lower() in PICTURES | VIDEOS
+                           and out.resolve() not in path.resolve().parents)
+        elif root.is_file():
+            found, root = [root], root.parent
+        else:
+            found, root = [Path(path) for path in sorted(glob.glob(given, recursive=True))], None
+        if not found:
+            raise ValueError(f'{given!r} is no file, no folder with pictures or videos, and '
+                             f'matches none (looked from {Path.cwd()})')
+        for path in found:
+            name = path.relative_to(root or path.parent).with_suffix('').as_posix()
+            if files.setdefault(name, path) != path:
+                raise ValueError(f'{files[name]} and {path} would both be written as {name}; '
+                                 'predict them into different folders')
+    return files
+
+
+def write_picture(path: Path, image: np.ndarray | Image.Image) -> None:
+    """Write a PNG file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix('.part')
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(part, 'PNG')
+    part.replace(path)
+
+
+def label_picture(prediction: Prediction) -> Image.Image:
+    """Class indices as a PNG in the classes' colours; 16 bits without colours above 256 classes."""
+    if len(prediction.class_names) > 256:
+        return Image.fromarray(prediction.labels.astype(np.uint16))
+    picture = Image.fromarray(prediction.labels.astype(np.uint8))
+    picture.putpalette(np.asarray(prediction.palette, np.uint8).tobytes())
+    return picture
+
+
+def score_panels(prediction: Prediction, count: int) -> np.ndarray:
+    """Picture, prediction, and the score maps of the classes that are largest in it."""
+    largest = list(prediction.shares())[:count]
+    return draw_panels(
+        prediction.image, {'prediction': prediction.labels},
+        {index: prediction.score_map[index] for index in largest},
+        names=prediction.class_names, palette=prediction.palette)
+
+
+def predict_picture(predictor: Predictor, path: Path, name: str, out: Path,
+                    args: argparse.Namespace) -> None:
+    """Write what is asked for and not there yet."""
+    targets = {kind: out / kind / f'{name}.png' for kind in args.outputs}
+    if all(target.is_file() for target in targets.values()):
+        return
+    prediction = predictor(path)
+    draw: dict[str, Callable[[], np.ndarray | Image.Image]] = {
+        'overlays': lambda: prediction.overlay(args.opacity),
+        'labels': lambda: label_picture(prediction),
+        'score_maps': lambda: score_panels(prediction, args.num_score_maps)}
+    for kind, target in targets.items():
+        write_picture(target, draw[kind]())
+
+
+def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float]]:
+    """Frames of a video, RGB, and the rate.
+
+    Raises:
+        ValueError: if the video has none that OpenCV can read.
+    """
+    video = cv2.VideoCapture(str(path))
+    rate = video.get(cv2.CAP_PROP_FPS) or 25.0
+    count = 0
+    try:
+        while True:
+            there, frame = video.read()
+            if not there:
+                break
+            count += 1
+            yield frame[..., ::-1], rate
+    finally:
+        video.release()
+    if not count:
+        raise ValueError(f'{path} is no video that OpenCV can read')
+
+
+def predict_video(predictor: Predictor, path: Path, name: str, out: Path,
+                  args: argparse.Namespace) -> None:
+    """Write overlays as a video, and the label map of every frame; score maps are for pictures."""
+    target = out / 'overlays' / f'{name}.mp4'
+    done = out / 'labels' / name / 'done'
+    if ('overlays' not in args.outputs or target.is_file()) and (
+            'labels' not in args.outputs or done.is_file()):
+        return
+    part = target.with_name(f'{target.stem}.part.mp4')
+    writer = None
+    try:
+        for number, (frame, rate) in enumerate(
+                tqdm(frames_of(path), desc=name, unit='frame', leave=False)):
+            prediction = predictor(frame)
+            if 'labels' in args.outputs:
+                write_picture(done.parent / f'{number:06d}.png', label_picture(prediction))
+            if 'overlays' in args.outputs:
+                if writer is None:
+                    part.parent.mkdir(parents=True, exist_ok=True)
+                    writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*'mp4v'), rate,
+                                             frame.shape[1::-1])
+                writer.write(np.ascontiguousarray(prediction.overlay(args.opacity)[..., ::-1]))
+        if writer is not None:
+            writer.release()
+            part.replace(target)
+        if 'labels' in args.outputs:
+            done.touch()
+    finally:
+        if writer is not None:
+            writer.release()
+        part.unlink(missing_ok=True)
+
+
+def claim(out: Path, predictor: Predictor, args: argparse.Namespace) -> None:
+    """Write OUT/classes.json, the legend of what is in the folder.
+
+    Raises:
+        ValueError: if the folder holds results of another model or of other classes.
+    """
+    legend = dict(config=args.config, checkpoint=args.checkpoint, answers=predictor.answers,
+                  classes=predictor.class_names, palette=[list(c) for c in predictor.palette])
+    path = out / 'classes.json'
+    if path.is_file() and json.loads(path.read_text()) != legend:
+        raise ValueError(f'{out} holds results of another model or of other classes (see {path}); '
+                         'choose another --out')
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(legend, indent=1))
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help="checkpoint file; 'none' for a zero-shot config")
+    parser.add_argument('inputs', nargs='+', help='pictures, videos, folders or quoted globs')
+    parser.add_argument('--out', type=Path, default=Path('predicted'), help='folder')
+    parser.add_argument('--classes', help="other classes: 'cat, dog;puppy' (a;b are synonyms), a "
+                        '.txt file with a name a line, or a dataset alias of mmseg')
+    parser.add_argument('--outputs', nargs='+', choices=OUTPUTS, help='default: all')
+    parser.add_argument('--opacity', type=float, default=0.5, help='of the overlay, 0 to 1')
+    parser.add_argument('--num-score-maps', type=int, default=4, help='largest classes drawn')
+    parser.add_argument('--device', help='default: a GPU if there is one')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Predict all inputs."""
+    args = parse_args()
+    logging.getLogger('mmengine').setLevel(logging.WARNING)
+    try:
+        files = find_inputs(args.inputs, args.out)
+        predictor = Predictor(
+            args.config, None if args.checkpoint == 'none' else args.checkpoint,
+            device=args.device,
+            class_names=parse_class_names(args.classes) if args.classes else None)
+        if args.outputs is None:
+            args.outputs = [kind for kind in OUTPUTS
+                            if kind != 'score_maps' or predictor.has_score_map]
+        elif 'score_maps' in args.outputs and not predictor.has_score_map:
+            raise ValueError(f'the model of {args.config} has no score map')
+        claim(args.out, predictor, args)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    print(f'{len(predictor.class_names)} classes, answered by the {predictor.answers}')
+    broken = []
+    for name, path in tqdm(files.items(), unit='file'):
+        predict = predict_video if path.suffix.lower() in VIDEOS else predict_picture
+        try:
+            predict(predictor, path, name, args.out, args)
+        except ValueError as error:
+            broken.append(str(error))
+            tqdm.write(f'left out: {error}')
+    print(f'wrote {len(files) - len(broken)} of {len(files)} into {args.out}')
+    if broken:
+        sys.exit('error: left out\n' + '\n'.join(broken))
+
+
+if __name__ == '__main__':
+    main()
