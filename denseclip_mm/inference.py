@@ -95,6 +95,7 @@ class Predictor:
             meta = _load(self.model, checkpoint).get('dataset_meta') or {}
         self.class_names, palette = _classes(self.model, meta)
         self.palette = palette or distinct_colours(len(self.class_names))
+        self._tell_model()
         if class_names is not None:
             self.set_class_names(class_names)
 
@@ -123,6 +124,11 @@ class Predictor:
         answer_names(self.model, class_names)
         self.class_names = list(self.model.neck.class_names)
         self.palette = distinct_colours(len(self.class_names))
+        self._tell_model()
+
+    def _tell_model(self) -> None:
+        """For mmseg's visualisers, and for export."""
+        self.model.dataset_meta = dict(classes=tuple(self.class_names), palette=self.palette)
 
     def __call__(self, image: str | Path | np.ndarray) -> Prediction:
         """Segment a picture.

@@ -1,0 +1,89 @@
+"""The documentation says what the code does: options, files, commands, figures."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import denseclip_mm
+from denseclip_mm import _REGISTERED
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+INJECTED = {'self', 'texts', 'context', 'kwargs', 'feature_strides'}  # by neck, head, mmseg
+CLASSES = [cls for classes in _REGISTERED.values() for cls in classes]
+
+
+@pytest.mark.parametrize('cls', CLASSES, ids=lambda cls: cls.__name__)
+def test_every_option_is_documented(cls: type) -> None:
+    page = (ROOT / 'docs/configs.md').read_text()
+    assert f'`{cls.__name__}`' in page
+    for name, parameter in inspect.signature(cls.__init__).parameters.items():
+        given_by_neck = name == 'text_encoder' and cls is not denseclip_mm.neck.PixelTextNeck
+        if name in INJECTED or given_by_neck or parameter.kind is parameter.VAR_POSITIONAL:
+            continue
+        default = '' if parameter.default is parameter.empty else f' `{parameter.default!r}`'
+        assert f'| `{name}` |{default} |' in page, f'{cls.__name__}.{name} ={default}'
+
+
+def test_no_option_is_made_up() -> None:
+    options = {name for cls in CLASSES for name in inspect.signature(cls.__init__).parameters}
+    named = re.findall(r'^\| `(\w+)` \|', (ROOT / 'docs/configs.md').read_text(), re.MULTILINE)
+    assert set(named) <= options
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_are_there(page: Path) -> None:
+    text = page.read_text()
+    for target in re.findall(r'\]\(([^)#\s]+)[^)]*\)', text):
+        if '://' not in target:
+            assert (page.parent / target).exists(), target
+    folders = r'(?<![\w/])((?:configs|tools|denseclip_mm|tests|docs)/[\w/]+\.\w+)'
+    for named in re.findall(folders, text):
+        made_there = page.name == 'own_dataset.md' and 'grounds' in named
+        assert made_there or (ROOT / named).exists(), named
+
+
+@cache
+def options_of(tool: str) -> str:
+    return subprocess.run([sys.executable, ROOT / tool, '--help'], capture_output=True, text=True,
+                          check=True).stdout
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_commands_have_their_options(page: Path) -> None:
+    for tool, words in re.findall(r'^python (tools/\w+\.py)(.*)$', page.read_text(), re.MULTILINE):
+        for option in re.findall(r'(?<=\s)--[\w-]+', words.split('#')[0]):
+            assert option in options_of(tool), f'{tool} {option}'
+
+
+def test_the_model_zoo_has_every_config() -> None:
+    page = (ROOT / 'docs/model_zoo.md').read_text() + (ROOT / 'README.md').read_text()
+    for path in (ROOT / 'configs').rglob('*.py'):
+        if '_base_' not in path.parts:
+            known = path.name in page or re.sub(r'^denseclip_fpn_r50', '', path.name) in page or (
+                f'configs/{path.parent.name}/*.py' in page)
+            assert known, path
+
+
+def test_the_tutorial(tmp_path: Path) -> None:
+    """From start to finish; what it prints and writes."""
+    done = subprocess.run([sys.executable, ROOT / 'docs/tutorial.py'], cwd=tmp_path, text=True,
+                          capture_output=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-3000:]
+    zero_shot = re.search(r"zero-shot: \{'(\w+)': '(\d+)%'", output)
+    assert zero_shot[1] == 'snow' and int(zero_shot[2]) > 40  # it is on snow and sand
+    assert 20 < float(re.search(r'mIoU after 60 iterations: (\S+)', output)[1]) < 100
+    assert 'decode head: 30 classes\n' in output
+    assert "score map: ['grass', 'purple ring', 'snow;ice', 'water;sea']" in output
+    assert 'the same labels: True' in output
+    out = tmp_path / 'work_dirs/tutorial'
+    assert {path.name for path in out.glob('*.png')} == {
+        'scene.png', 'zero_shot.png', 'score_maps.png'}
+    assert len(list(out.rglob('score_maps_val_*.png'))) == 2
