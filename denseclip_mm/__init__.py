@@ -26,6 +26,7 @@ from denseclip_mm.image_prompts import ConditionalContext, VisualContext  # noqa
 from denseclip_mm.neck import PixelTextNeck  # noqa: E402
 from denseclip_mm.piecewise import PiecewiseFPNHead  # noqa: E402
 from denseclip_mm.sampler import ClassWeightSampler  # noqa: E402
+from denseclip_mm.score_map_hook import ScoreMapVisualizationHook  # noqa: E402
 from denseclip_mm.text import (  # noqa: E402
     CLIPTextTower,
     LearnedContext,
@@ -40,7 +41,7 @@ _REGISTERED = {
         LearnedContext, TemplatePrompt, TextEmbeddings, ConditionalContext, VisualContext,
         ContextDecoder, PixelTextNeck, PiecewiseFPNHead, ScoreMapHead),
     DATASETS: (ScenesDataset, ),
-    HOOKS: (ChannelsLastHook, CheckClassesHook, CompareValHook),
+    HOOKS: (ChannelsLastHook, CheckClassesHook, CompareValHook, ScoreMapVisualizationHook),
     TASK_UTILS: (ClassWeightSampler, ),
 }
 for _registry, _classes in _REGISTERED.items():

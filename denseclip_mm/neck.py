@@ -198,9 +198,11 @@ class PixelTextNeck(BaseModule):
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
                               *args: Any) -> None:
         # mmengine loads what fits and only warns of the rest: a random model, seemingly loaded.
-        if prefix + 'lateral_convs.0.conv.weight' in state_dict:  # there the FPN was the neck
-            raise ValueError('this is a published DenseCLIP checkpoint for mmseg 0.x; turn it into '
-                             'one for this package with tools/convert_checkpoint.py')
+        if prefix + 'lateral_convs.0.conv.weight' in state_dict:  # the FPN itself was the neck
+            raise ValueError('the neck of this checkpoint is an FPN, not a PixelTextNeck: a model '
+                             'without language, which has a config of its own, or a published '
+                             'DenseCLIP checkpoint for mmseg 0.x; turn that into one for this '
+                             'package with tools/convert_checkpoint.py')
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def check_embed_dim(self, channels: int) -> None:

@@ -1,7 +1,8 @@
-"""Pictures for people: label maps in colour, and grids of them."""
+"""Pictures for people: label maps in colour, grids of them, panels with score maps."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -33,3 +34,49 @@ def draw_grid(columns: dict[str, list[np.ndarray | None]], path: Path) -> None:
         axis.set_axis_off()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
+
+
+def draw_panels(image: np.ndarray, labels: dict[str, np.ndarray], scores: dict[int, np.ndarray],
+                *, names: Sequence[str], palette: Sequence[Sequence[int]]) -> np.ndarray:
+    """A picture of titled panels: an image, label maps, and score maps of some classes.
+
+    The score maps have one colour scale; the frame of each is its class's colour in the label maps.
+
+    Args:
+        image: (H, W, 3), RGB.
+        labels: (H, W) label maps by title.
+        scores: (H, W) score maps, cosines, by class index.
+        names: of the K classes.
+        palette: RGB in [0, 255] of the K classes.
+
+    Returns:
+        (h, w, 3) uint8, RGB; 240 pixels a panel in width, at most six panels a row.
+    """
+    count = 1 + len(labels) + len(scores)
+    rows = -(-count // 6)
+    columns = -(-count // rows)
+    titles = {index: fill(names[index], 24) for index in scores}
+    lines = max((title.count('\n') + 1 for title in titles.values()), default=1)
+    height = 2.4 * min(2.0, max(0.4, image.shape[0] / image.shape[1])) + 0.2 + 0.2 * lines
+    figure = Figure(figsize=(2.4 * columns + 0.9, height * rows), dpi=100, layout='constrained')
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axis in axes:
+        axis.set_axis_off()
+    axes[0].imshow(image)
+    axes[0].set_title('image')
+    for axis, (title, label_map) in zip(axes[1:], labels.items(), strict=False):
+        axis.imshow(paint(label_map, palette), interpolation='nearest')
+        axis.set_title(title)
+    limits = dict(vmin=min(map(np.min, scores.values()), default=0),
+                  vmax=max(map(np.max, scores.values()), default=1))
+    for axis, (index, score_map) in zip(axes[1 + len(labels):], scores.items(), strict=False):
+        drawn = axis.imshow(score_map, cmap='magma', **limits)
+        axis.set_title(titles[index], parse_math=False)
+        axis.set_axis_on()
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set(color=np.divide(palette[index], 255), linewidth=4)
+    if scores:
+        figure.colorbar(drawn, ax=axes.tolist(), label='cosine', fraction=0.03, pad=0.01)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,0 +1,49 @@
+"""What learned contexts are nearest to in the token vocabulary (CoOp, Zhou et al. 2022)."""
+
+import open_clip
+import torch
+from torch import Tensor
+
+from denseclip_mm.text.tower import CLIPTextTower
+
+
+@torch.no_grad()
+def nearest_tokens(text_encoder: CLIPTextTower, vectors: Tensor,
+                   count: int) -> list[list[tuple[str, float]]]:
+    """The tokens whose embeddings are nearest to some vectors.
+
+    Args:
+        text_encoder: the text tower, with its weights.
+        vectors: (N, D) vectors of the tower's width, such as learned contexts.
+        count: how many tokens for each vector.
+
+    Returns:
+        For each vector its nearest tokens and their Euclidean distances, the nearest first.
+
+    Raises:
+        ValueError: if ``count`` is not between 1 and the number of tokens.
+    """
+    tokenizer = text_encoder.tokenizer
+    table_VD = text_encoder.tower.token_embedding.weight[:tokenizer.vocab_size]
+    if not 1 <= count <= len(table_VD):
+        raise ValueError(f'cannot list the {count} nearest tokens; give a number from 1 to '
+                         f'{len(table_VD)}, the size of the vocabulary')
+    distances_NV = torch.cdist(vectors[None], table_VD[None],
+                               compute_mode='donot_use_mm_for_euclid_dist')[0]
+    nearest = distances_NV.topk(count, largest=False)
+    return [[(readable(tokenizer, token), distance) for token, distance in zip(*row, strict=True)]
+            for row in zip(nearest.indices.tolist(), nearest.values.tolist(), strict=True)]
+
+
+def readable(tokenizer: open_clip.SimpleTokenizer, token: int) -> str:
+    """A token for people: a word, or with a hyphen ('photo-') a part that more has to follow.
+
+    A part of a character, or what cannot be printed, is given by its bytes ('<f0 9f>').
+    """
+    symbols = tokenizer.decoder[token]
+    text = tokenizer.decode([token]).strip()
+    if not text or not text.isprintable() or '\ufffd' in text:
+        bare = symbols.removesuffix('</w>')
+        text = f'<{bytes(tokenizer.byte_decoder[symbol] for symbol in bare).hex(" ")}>'
+    whole = symbols.endswith('</w>') or token in tokenizer.all_special_ids
+    return text if whole else f'{text}-'
