@@ -1,0 +1,80 @@
+#!/usr/bin/env python
+"""Read the images and masks of a config before training, and say what is wrong with them.
+
+python tools/check_dataset.py CONFIG
+
+Prints how often each class occurs, errors and warnings; exits with 1 if there is an error.
+"""
+
+import argparse
+import sys
+
+import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
+
+from mmengine.config import DictAction  # isort: skip
+
+from denseclip_mm.check_dataset import VOID, Report, check_split  # isort: skip
+from denseclip_mm.config import check_data, load_config  # isort: skip
+
+SPLITS = ('train', 'val', 'test')
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--split', nargs='+', choices=SPLITS,
+                        help='what to read (default: all that the config has; a test set that is '
+                        'the validation set is read once)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override entries of the config, for example '
+                        'train_dataloader.dataset.data_root=data/shapes')
+    return parser.parse_args()
+
+
+def table(report: Report) -> str:
+    """Pixels, their share and images, a class a line."""
+    names = dict(enumerate(report.classes)) | {VOID: f'void ({VOID})'}
+    width, total = max(map(len, names.values())), max(report.pixels.total(), 1)
+    lines = [f'{"class":{width}}  {"pixels":>15}  {"share":>7}  {"images":>7}']
+    lines += [f'{name:{width}}  {report.pixels[label]:15,}  '
+              f'{report.pixels[label] / total:7.2%}  {report.images[label]:7,}'
+              for label, name in names.items()]
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    """Read, report, and exit with 1 if there is an error."""
+    args = parse_args()
+    num_errors, seen = 0, {}
+    try:
+        cfg = load_config(args.config, options=args.cfg_options, launcher='none', work_dir=None)
+        splits = args.split or [split for split in SPLITS if cfg.get(f'{split}_dataloader')]
+        for split in splits:
+            if not cfg.get(f'{split}_dataloader'):
+                raise ValueError(f'{args.config} has no {split}_dataloader')
+            dataset = cfg[f'{split}_dataloader'].dataset
+            same = next((other for other in seen if seen[other] == dataset), None)
+            seen[split] = dataset
+            if same:
+                print(f'{split}: the same as {same}')
+                continue
+            check_data(cfg, f'{split}_dataloader')
+            report = check_split(cfg, split)
+            print(f'{split}: {report.num_images:,} images\n{table(report)}')
+            for line in report.warnings():
+                print(f'warning: {line}')
+            for line in report.errors():
+                print(f'error: {line}')
+            num_errors += len(report.errors())
+            print()
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    if num_errors:
+        sys.exit(f'{num_errors} errors')
+    print('no errors')
+
+
+if __name__ == '__main__':
+    main()
