@@ -31,7 +31,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest
 
 test-onedl: .venv/onedl/ready
-	PYTHONPATH=.venv/onedl $(BIN)/python -m pytest
+	PYTHONPATH=$(CURDIR)/.venv/onedl $(BIN)/python -m pytest
 
 lint: .venv/ready
 	$(BIN)/ruff check .

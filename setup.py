@@ -8,6 +8,7 @@ root = Path(__file__).parent
 version: dict[str, str] = {}
 exec((root / 'denseclip_mm' / 'version.py').read_text(), version)
 onnx = ['onnx', 'onnxruntime', 'onnxscript']  # tools/export.py
+app = ['gradio']  # tools/app.py
 
 setup(
     name='denseclip_mm',
@@ -23,6 +24,8 @@ setup(
         'torch>=2.1',
         'torchvision',
         'open_clip_torch>=2.30',
+        'pillow',
+        'tqdm',
         'setuptools<81',  # mmengine imports pkg_resources
     ],
     # The two stacks install the same import names (mmseg, mmengine, mmcv): pick one.
@@ -30,6 +33,7 @@ setup(
         'openmmlab': ['mmsegmentation==1.2.2', 'mmengine>=0.10.7', 'mmcv-lite>=2.1.0,<2.2.0'],
         'onedl': ['onedl-mmsegmentation>=1.4.2', 'onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6'],
         'onnx': onnx,
-        'dev': ['pytest', 'ruff', *onnx],
+        'app': app,
+        'dev': ['pytest', 'ruff', 'playwright', 'tensorboard', *onnx, *app],
     },
 )

@@ -1,5 +1,6 @@
 """From what a config may say about classes to names and texts."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,8 +52,8 @@ def parse_class_names(text: str) -> str | list[str]:
     """Class names of a command line or a text field.
 
     Args:
-        text: ``'cat, dog;puppy'`` (a semicolon joins synonyms), a ``.txt`` file with a name a
-            line, or a dataset alias of mmseg.
+        text: ``'cat, dog;puppy'``, or a name a line (a semicolon joins synonyms); a ``.txt`` file
+            with a name a line; or a dataset alias of mmseg.
 
     Returns:
         The names; a file or an alias stays a string.
@@ -60,7 +61,7 @@ def parse_class_names(text: str) -> str | list[str]:
     text = text.strip()
     if text in _aliases() or (',' not in text and Path(text).suffix == '.txt'):
         return text
-    return [name.strip() for name in text.split(',')]
+    return [name.strip() for name in re.split('[,\n]', text)]
 
 
 def split_synonyms(name: str) -> list[str]:

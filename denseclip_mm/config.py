@@ -1,5 +1,6 @@
 """Reading a config for the tools, with the mistakes that cost hours named at once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +45,29 @@ def check_data(cfg: Config, *loaders: str) -> None:
         FileNotFoundError: if a folder is missing; says which, and the option that names another.
     """
     for loader in loaders:
-        key = f'{loader}.dataset'
-        dataset = cfg.get(loader, {}).get('dataset', {})
-        while 'dataset' in dataset:  # wrappers such as RepeatDataset
-            dataset, key = dataset['dataset'], key + '.dataset'
-        root = dataset.get('data_root')
-        folders = [('data_root', root)] if root else []
-        folders += [(f'data_prefix.{name}', str(Path(root or '') / folder))
-                    for name, folder in dataset.get('data_prefix', {}).items()
-                    if name in ('img_path', 'seg_map_path')]
-        for name, folder in folders:
-            if not Path(folder).is_dir():
-                raise FileNotFoundError(
-                    f'{loader}: there is no folder {folder!r} (looked from {Path.cwd()}); put or '
-                    f'link the data there, or name another by --cfg-options {key}.{name}=...')
+        for key, dataset in _leaves(f'{loader}.dataset', cfg.get(loader, {}).get('dataset', {})):
+            root = dataset.get('data_root')
+            folders = [('data_root', root)] if root else []
+            folders += [(f'data_prefix.{name}', str(Path(root or '') / folder))
+                        for name, folder in dataset.get('data_prefix', {}).items()
+                        if name in ('img_path', 'seg_map_path')]
+            for name, folder in folders:
+                if not Path(folder).is_dir():
+                    raise FileNotFoundError(
+                        f'{loader}: there is no folder {folder!r} (looked from {Path.cwd()}); put '
+                        'or link the data there, or name another by --cfg-options '
+                        f'{key}.{name}=...')
+
+
+def _leaves(key: str, dataset: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Datasets with files of their own, inside wrappers such as RepeatDataset, ConcatDataset."""
+    if 'dataset' in dataset:
+        yield from _leaves(f'{key}.dataset', dataset['dataset'])
+    elif 'datasets' in dataset:
+        for index, each in enumerate(dataset['datasets']):
+            yield from _leaves(f'{key}.datasets.{index}', each)
+    else:
+        yield key, dataset
 
 
 def launch_on_cpu(cfg: Config) -> None:

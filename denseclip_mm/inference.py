@@ -4,29 +4,29 @@ mmseg's ``init_model``, ``inference_model`` and ``MMSegInferencer`` take these m
 :class:`Predictor` adds what they have no place for: other names, score maps, zero-shot models.
 """
 
-import colorsys
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 import cv2
 import numpy as np
 import torch
 from mmengine.dataset import Compose
 from mmengine.logging import MMLogger
-from mmengine.runner import load_checkpoint
 from mmseg.apis import init_model
 from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS
 from torch import Tensor
 
+from denseclip_mm.compat import allow_resume
 from denseclip_mm.config import load_config
 from denseclip_mm.head import ScoreMapHead
 from denseclip_mm.neck import PixelTextNeck
 from denseclip_mm.open_vocabulary import answer_names
-from denseclip_mm.pictures import paint
+from denseclip_mm.pictures import distinct_colours, paint
 
 
 @dataclass
@@ -61,11 +61,11 @@ class Prediction:
 
 
 class Predictor:
-    """A model of a config, with its weights, for pictures of any size.
+    """A model with its weights, for pictures of any size.
 
     Args:
-        config: config file; its ``test_pipeline`` starts with ``LoadImageFromFile``.
-        checkpoint: checkpoint file; None for a model that needs none (zero-shot).
+        config: config file; its ``test_pipeline`` starts with a loading step.
+        checkpoint: checkpoint file; None for a zero-shot model.
         device: where it runs; None takes a GPU if there is one.
         class_names: other names for the model, see :meth:`set_class_names`.
 
@@ -178,13 +178,6 @@ def read_image(path: str | Path) -> np.ndarray:
     return image[..., ::-1]
 
 
-def distinct_colours(count: int) -> list[tuple[int, int, int]]:
-    """RGB colours; neighbours are far apart in hue, the golden ratio of the circle."""
-    colours = [colorsys.hsv_to_rgb(index * 0.618034 % 1, (0.9, 0.55)[index % 2],
-                                   (0.95, 0.7, 0.85)[index % 3]) for index in range(count)]
-    return [tuple(round(255 * channel) for channel in colour) for colour in colours]
-
-
 def start_zero_shot(model: BaseSegmentor) -> None:
     """Load the pretrained weights of a model that needs no training.
 
@@ -213,17 +206,20 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _load(model: BaseSegmentor, checkpoint: str | Path) -> dict:
+def _load(model: BaseSegmentor, path: str | Path) -> dict:
     """Load all of a checkpoint, and return what it says about itself."""
+    allow_resume()  # onedl-mmengine takes the names back after each load of its own
     try:
-        loaded = load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        model.load_state_dict({key.removeprefix('module.'): value for key, value
+                               in checkpoint.get('state_dict', checkpoint).items()})
     except pickle.UnpicklingError:
-        raise ValueError(f'{checkpoint} is no checkpoint, or one that would run code when it is '
-                         'loaded, so it was not') from None
-    except RuntimeError as error:
-        what = ' '.join(str(error).split())
-        raise ValueError(f'{checkpoint} does not fit the config: {what[:300]}') from None
-    return loaded.get('meta', {})
+        raise ValueError(f'{path} is no checkpoint, or one that would run code when it is loaded, '
+                         'so it was not') from None
+    except (AttributeError, EOFError, RuntimeError, TypeError) as error:
+        raise ValueError(f'{path} is no checkpoint of this config: '
+                         f'{shorten(str(error), 300)}') from None
+    return checkpoint.get('meta', {})
 
 
 def _classes(model: BaseSegmentor, meta: dict) -> tuple[list[str], list | None]:

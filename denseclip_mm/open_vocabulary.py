@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mmseg.models import EncoderDecoder
 
+from denseclip_mm.class_names import read_class_names
 from denseclip_mm.head import ScoreMapHead
 from denseclip_mm.neck import PixelTextNeck
 
@@ -19,12 +20,16 @@ def answer_names(model: EncoderDecoder, class_names: str | Sequence[str]) -> Non
 
     Raises:
         ValueError: if the model has no score map among its neck's outputs, its prompt is
-            class-specific, or the names are faulty; the model is then as before.
+            class-specific, or the names are faulty or a single one; the model is then as before.
     """
     neck = getattr(model, 'neck', None)
     if not isinstance(neck, PixelTextNeck) or not neck.output_score_map:
         raise ValueError('names need a score map: a PixelTextNeck with output_score_map=True')
-    neck.set_class_names(class_names)
+    names = read_class_names(class_names)
+    if len(names) == 1:
+        raise ValueError(f'{names[0]!r} alone leaves nothing to choose between; name what else is '
+                         'in the pictures, too')
+    neck.set_class_names(names)
     tau = next((module.tau for module in model.modules() if isinstance(module, ScoreMapHead)), 0.07)
     model.decode_head = ScoreMapHead(num_classes=len(neck.class_names), tau=tau)
     model.num_classes = len(neck.class_names)

@@ -1,5 +1,6 @@
 """Pictures for people: label maps in colour, grids of them, panels with score maps."""
 
+import colorsys
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
@@ -7,6 +8,13 @@ from textwrap import fill
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+
+def distinct_colours(count: int) -> list[tuple[int, int, int]]:
+    """RGB colours; neighbours are far apart in hue, the golden ratio of the circle."""
+    colours = [colorsys.hsv_to_rgb(index * 0.618034 % 1, (0.9, 0.55)[index % 2],
+                                   (0.95, 0.7, 0.85)[index % 3]) for index in range(count)]
+    return [tuple(round(255 * channel) for channel in colour) for colour in colours]
 
 
 def paint(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:

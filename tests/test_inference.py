@@ -12,7 +12,8 @@ from mmseg.registry import MODELS
 
 from denseclip_mm.class_names import parse_class_names
 from denseclip_mm.datasets.scenes import ScenesDataset, draw
-from denseclip_mm.inference import Prediction, Predictor, distinct_colours, read_image
+from denseclip_mm.inference import Prediction, Predictor, read_image
+from denseclip_mm.pictures import distinct_colours
 
 ROOT = Path(__file__).resolve().parents[1]
 ZERO_SHOT = ROOT / 'configs/demo/zero_shot_scenes.py'
@@ -85,7 +86,7 @@ def test_zero_shot_names_at_run_time(scene: tuple) -> None:
 def test_faulty_names_leave_the_predictor_as_it_was(scene: tuple) -> None:
     predictor = Predictor(ZERO_SHOT, device='cpu')
     before = predictor(scene[0])
-    for faulty in (['grass', 'grass'], ['a', ''], [], 'no_such_alias'):
+    for faulty in (['grass'], ['grass', 'grass'], ['a', ''], [], 'no_such_alias'):
         with pytest.raises(ValueError, match='name'):
             predictor.set_class_names(faulty)
     after = predictor(scene[0])
@@ -127,8 +128,11 @@ def test_what_is_refused(trained: Path, tmp_path: Path) -> None:
         Predictor(DENSECLIP, 'nix.pth')
     with pytest.raises(ValueError, match=r'learns .* tensors beside its backbone'):
         Predictor(DENSECLIP, device='cpu')
-    with pytest.raises(ValueError, match=r'model.pth does not fit the config: .*neck.gamma'):
+    with pytest.raises(ValueError, match=r'is no checkpoint of this config: .*neck.gamma'):
         Predictor(ZERO_SHOT, trained, device='cpu')
+    (tmp_path / 'text.pth').write_text('nothing of the kind')
+    with pytest.raises(ValueError, match=r'text.pth is no checkpoint'):
+        Predictor(DENSECLIP, tmp_path / 'text.pth', device='cpu')
     bomb = tmp_path / 'bomb.pth'
     torch.save(dict(state_dict={}, run=Path.unlink), bomb)
     with pytest.raises(ValueError, match='would run code when it is loaded, so it was not'):
@@ -169,6 +173,7 @@ def test_colours_are_distinct() -> None:
 @pytest.mark.parametrize(('text', 'names'), [
     ('cat, dog;puppy', ['cat', 'dog;puppy']), (' sea ', ['sea']), ('ade20k', 'ade20k'),
     ('names.txt', 'names.txt'), ('a,,b', ['a', '', 'b']),
+    ('cat\ndog', ['cat', 'dog']),
 ])
 def test_names_of_a_command_line(text: str, names: str | list[str]) -> None:
     assert parse_class_names(text) == names

@@ -35,6 +35,11 @@ val_dataloader = dict(
         metainfo=dict(classes=base_classes),
         pipeline=scene_pipeline,
         test_mode=True))
-test_dataloader = val_dataloader
+# Loaded again by their paths: MMSegInferencer puts its own loader in LoadImageFromFile's place.
+test_dataloader = dict(
+    val_dataloader,
+    dataset=dict(
+        val_dataloader['dataset'],
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]))
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
