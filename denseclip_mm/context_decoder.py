@@ -63,7 +63,7 @@ class ContextDecoderLayer(nn.Module):
 
 
 class ContextDecoder(BaseModule):
-    """What the image has to say about each class, in the embedding space (Eq. 4).
+    """What the image has to say about each class, in the embedding space (section 3.3).
 
     Args:
         embed_dim: C, channels of the visual tokens.

@@ -53,7 +53,7 @@ class ConditionalContext(LearnedContext):
 class VisualContext(ContextPrompt):
     """Contexts that learned queries read from the image.
 
-    DenseCLIP's pre-model prompting (Rao et al. 2022, section 3.3, Eq. 3): the queries attend to the
+    DenseCLIP's pre-model prompting (Rao et al. 2022, section 3.3): the queries attend to the
     visual tokens in a transformer decoder, and its outputs are the contexts.
 
     Attributes:
