@@ -21,7 +21,7 @@ setup(
     packages=find_packages(include=['denseclip_mm', 'denseclip_mm.*']),
     package_data={'denseclip_mm': ['py.typed', 'demo_clip/*']},
     install_requires=[
-        'torch>=2.1',
+        'torch>=2.6',
         'torchvision',
         'open_clip_torch>=2.30',
         'pillow',

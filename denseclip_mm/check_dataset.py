@@ -2,7 +2,6 @@
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from PIL import Image
 from tqdm.contrib.concurrent import thread_map
 
 from denseclip_mm.class_names import read_class_names
+from denseclip_mm.config import dataset_leaves
 
 VOID = 255  # LoadAnnotations writes it; mmseg's heads and metrics ignore it
 NAMED = 3  # files that a message names
@@ -99,7 +99,7 @@ def check_split(cfg: Config, split: str) -> Report:
     """
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     report, loader = None, f'{split}_dataloader'
-    for key, leaf in _leaves(cfg[loader].dataset, f'{loader}.dataset'):
+    for key, leaf in dataset_leaves(f'{loader}.dataset', cfg[loader].dataset):
         loaders = _loaders(leaf, key)
         dataset = _build(leaf, key)
         classes = list(dataset.metainfo.get('classes', []))
@@ -135,8 +135,8 @@ def compare_classes(cfg: Config, classes: list[str], split: str) -> list[str]:
     for name in ('decode_head', 'auxiliary_head'):
         heads = model.get(name) or []
         for head in [heads] if isinstance(heads, dict) else heads:
-            if head['num_classes'] != len(classes):
-                lines.append(f'{name}.num_classes is {head["num_classes"]}, {wanted}')
+            if head.get('num_classes') != len(classes):
+                lines.append(f'{name}.num_classes is {head.get("num_classes")}, {wanted}')
     return lines
 
 
@@ -145,19 +145,11 @@ def _name(files: list[str]) -> str:
     return f'{len(files):,} ({", ".join(files[:NAMED])}{more})'
 
 
-def _leaves(dataset: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The datasets inside wrappers such as RepeatDataset and ConcatDataset."""
-    if 'dataset' in dataset:
-        yield from _leaves(dataset['dataset'], f'{key}.dataset')
-    elif 'datasets' in dataset:
-        for index, inner in enumerate(dataset['datasets']):
-            yield from _leaves(inner, f'{key}.datasets.{index}')
-    else:
-        yield key, dataset
-
-
 def _loaders(leaf: dict[str, Any], key: str) -> tuple[LoadImageFromFile, LoadAnnotations]:
-    steps = {type(step): step for step in Compose(leaf.get('pipeline', [])).transforms}
+    try:
+        steps = {type(step): step for step in Compose(leaf.get('pipeline', [])).transforms}
+    except Exception as error:  # whatever a config can get wrong
+        raise ValueError(f'the pipeline of {key}: {error}') from error
     for stock in (LoadImageFromFile, LoadAnnotations):
         if stock not in steps:
             raise ValueError(f'the pipeline of {key} has no {stock.__name__}, which reads what is '

@@ -57,14 +57,8 @@ def _history_buffer_method(owner: object, name: str) -> Callable:
                      'mmengine.logging.HistoryBuffer may be looked up')
 
 
-def allow_resume() -> bool:
-    """Name what mmengine writes into its checkpoints as safe for ``weights_only`` loading.
-
-    Returns:
-        Whether it was needed: torch before 2.6 does not check by default.
-    """
-    if digit_version(torch.__version__.split('+')[0]) < digit_version('2.6.0'):
-        return False
+def allow_resume() -> None:
+    """Name what mmengine writes into its checkpoints as safe for ``weights_only`` loading."""
     multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
     torch.serialization.add_safe_globals([
         HistoryBuffer,
@@ -76,4 +70,3 @@ def allow_resume() -> bool:
         *{type(np.dtype(code)) for code in '?bBhHiIlLqQefd'},
         (_history_buffer_method, 'builtins.getattr'),
     ])
-    return True

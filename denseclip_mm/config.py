@@ -21,9 +21,12 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
 
     Raises:
         FileNotFoundError: if there is no such config.
+        ValueError: if it is another kind of file.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no config {path!r} (looked from {Path.cwd()})')
+    if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise ValueError(f'{path!r} is no config, which ends with .py, .json, .yaml or .yml')
     cfg = Config.fromfile(path)
     cfg.launcher = launcher
     cfg.merge_from_dict(options or {})
@@ -45,7 +48,8 @@ def check_data(cfg: Config, *loaders: str) -> None:
         FileNotFoundError: if a folder is missing; says which, and the option that names another.
     """
     for loader in loaders:
-        for key, dataset in _leaves(f'{loader}.dataset', cfg.get(loader, {}).get('dataset', {})):
+        outer = cfg.get(loader, {}).get('dataset', {})
+        for key, dataset in dataset_leaves(f'{loader}.dataset', outer):
             root = dataset.get('data_root')
             folders = [('data_root', root)] if root else []
             folders += [(f'data_prefix.{name}', str(Path(root or '') / folder))
@@ -59,13 +63,18 @@ def check_data(cfg: Config, *loaders: str) -> None:
                         f'{key}.{name}=...')
 
 
-def _leaves(key: str, dataset: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Datasets with files of their own, inside wrappers such as RepeatDataset, ConcatDataset."""
+def dataset_leaves(key: str, dataset: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Datasets inside wrappers such as RepeatDataset and ConcatDataset, by their keys.
+
+    Args:
+        key: of the config entry that ``dataset`` is.
+        dataset: a dataset's config.
+    """
     if 'dataset' in dataset:
-        yield from _leaves(f'{key}.dataset', dataset['dataset'])
+        yield from dataset_leaves(f'{key}.dataset', dataset['dataset'])
     elif 'datasets' in dataset:
         for index, each in enumerate(dataset['datasets']):
-            yield from _leaves(f'{key}.datasets.{index}', each)
+            yield from dataset_leaves(f'{key}.datasets.{index}', each)
     else:
         yield key, dataset
 

@@ -4,12 +4,10 @@ mmseg's ``init_model``, ``inference_model`` and ``MMSegInferencer`` take these m
 :class:`Predictor` adds what they have no place for: other names, score maps, zero-shot models.
 """
 
-import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 
 import cv2
 import numpy as np
@@ -21,12 +19,13 @@ from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS
 from torch import Tensor
 
-from denseclip_mm.compat import allow_resume
-from denseclip_mm.config import load_config
+from denseclip_mm.checkpoint import load_checkpoint
+from denseclip_mm.config import dataset_leaves, load_config
 from denseclip_mm.head import ScoreMapHead
 from denseclip_mm.neck import PixelTextNeck
 from denseclip_mm.open_vocabulary import answer_names
 from denseclip_mm.pictures import distinct_colours, paint
+from denseclip_mm.text import TextEmbeddings
 
 
 @dataclass
@@ -79,9 +78,6 @@ class Predictor:
                  device: str | None = None,
                  class_names: str | Sequence[str] | None = None) -> None:
         cfg = load_config(str(config), options=None, launcher='none', work_dir=None)
-        if checkpoint is not None and not Path(checkpoint).is_file():
-            raise FileNotFoundError(f'there is no checkpoint {str(checkpoint)!r} '
-                                    f'(looked from {Path.cwd()})')
         device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         self.model = init_model(cfg, device=device)
         self.pipeline = Compose([  # of pictures that are loaded already
@@ -92,7 +88,7 @@ class Predictor:
             with _quiet():
                 start_zero_shot(self.model)
         else:
-            meta = _load(self.model, checkpoint).get('dataset_meta') or {}
+            meta = load_checkpoint(self.model, checkpoint).get('dataset_meta') or {}
         self.class_names, palette = _classes(self.model, meta)
         self.palette = palette or distinct_colours(len(self.class_names))
         self._tell_model()
@@ -183,14 +179,19 @@ def start_zero_shot(model: BaseSegmentor) -> None:
 
     Raises:
         FileNotFoundError: if the weights are not to be had.
-        ValueError: if its neck or head has something to learn.
+        ValueError: if its neck or head has something to learn, or weights or text embeddings are in
+            a checkpoint.
     """
-    learned = [name for part in ('neck', 'decode_head')
-               for name, parameter in model.get_submodule(part).named_parameters(part)
-               if parameter.requires_grad]
+    learned = [name for name, parameter in model.named_parameters()
+               if parameter.requires_grad and name.startswith(('neck.', 'decode_head.'))]
     if learned:
         raise ValueError(f'this model learns {len(learned)} tensors beside its backbone '
                          f'({learned[0]}, ...); give the checkpoint that holds them')
+    prompt = getattr(model.neck, 'prompt', None)
+    if model.backbone.pretrained is None or (
+            isinstance(prompt, TextEmbeddings) and prompt.path is None):
+        raise ValueError('the config of this model names no pretrained weights; give the '
+                         'checkpoint that holds them')
     model.init_weights()
 
 
@@ -206,26 +207,12 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _load(model: BaseSegmentor, path: str | Path) -> dict:
-    """Load all of a checkpoint, and return what it says about itself."""
-    allow_resume()  # onedl-mmengine takes the names back after each load of its own
-    try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-        model.load_state_dict({key.removeprefix('module.'): value for key, value
-                               in checkpoint.get('state_dict', checkpoint).items()})
-    except pickle.UnpicklingError:
-        raise ValueError(f'{path} is no checkpoint, or one that would run code when it is loaded, '
-                         'so it was not') from None
-    except (AttributeError, EOFError, RuntimeError, TypeError) as error:
-        raise ValueError(f'{path} is no checkpoint of this config: '
-                         f'{shorten(str(error), 300)}') from None
-    return checkpoint.get('meta', {})
-
-
 def _classes(model: BaseSegmentor, meta: dict) -> tuple[list[str], list | None]:
     """Names of the classes, and their palette where checkpoint or dataset knows it."""
-    dataset = model.cfg.get('test_dataloader', {}).get('dataset', {})
-    known = getattr(DATASETS.get(dataset.get('type', '')), 'METAINFO', {})
+    outer = model.cfg.get('test_dataloader', {}).get('dataset', {})
+    _, dataset = next(dataset_leaves('', outer))
+    kind = dataset.get('type')
+    known = getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, 'METAINFO', {})
     colour_of = {}
     for source in (known, dataset.get('metainfo', {}), meta):
         colour_of.update(zip(source.get('classes') or (), source.get('palette') or (),

@@ -19,7 +19,7 @@ def distinct_colours(count: int) -> list[tuple[int, int, int]]:
 
 def paint(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     """(H, W) labels to (H, W, 3) RGB colours; ignored pixels are black."""
-    colours = np.zeros((256, 3), np.uint8)
+    colours = np.zeros((max(256, len(palette)), 3), np.uint8)
     colours[:len(palette)] = palette
     return colours[labels]
 

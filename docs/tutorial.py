@@ -1,7 +1,7 @@
 """The main steps in one script, on a CPU and without a download: ``python docs/tutorial.py``.
 
-Zero-shot segmentation, other names, training, a test, two answers of one model, export. Read it from top to
-bottom, or open it as a notebook (the cells start with ``# %%``). It writes to
+Zero-shot segmentation, other names, training, a test, two answers of one model, export. Read it
+from top to bottom, or open it as a notebook (the cells start with ``# %%``). It writes to
 ``work_dirs/tutorial``, which must not be there yet.
 """
 

@@ -65,9 +65,3 @@ def test_checkpoint_may_look_up_statistics_only(tmp_path):
     assert compat._history_buffer_method(HistoryBuffer, 'mean') is HistoryBuffer.mean
     with pytest.raises(ValueError, match='only the statistics methods'):
         compat._history_buffer_method(torch, 'mean')
-
-
-def test_allow_list_is_left_alone_before_torch_2_6(monkeypatch):
-    monkeypatch.setattr(torch, '__version__', '2.5.1+cpu')
-    monkeypatch.setattr(torch.serialization, 'add_safe_globals', lambda names: pytest.fail())
-    assert compat.allow_resume() is False

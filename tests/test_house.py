@@ -11,8 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FILES = sorted((ROOT / 'denseclip_mm').rglob('*.py'))
 # Floors, lowest first; a floor imports from itself and from below.
-FLOORS = ['version', 'compat', 'clip', 'text', 'backbones', 'context_decoder', 'image_prompts',
-          'class_names', 'vocabulary', 'neck', 'piecewise', 'head', 'open_vocabulary', 'sampler',
+FLOORS = ['version', 'compat', 'checkpoint', 'clip', 'text', 'backbones', 'context_decoder',
+          'image_prompts', 'class_names', 'vocabulary', 'neck', 'piecewise', 'head',
+          'open_vocabulary', 'sampler',
           'datasets', 'hooks', 'config', 'convert', 'deploy', 'pictures',
           'inference', 'check_dataset', 'score_map_hook']
 

@@ -130,6 +130,14 @@ def test_what_is_refused(trained: Path, tmp_path: Path) -> None:
         Predictor(DENSECLIP, device='cpu')
     with pytest.raises(ValueError, match=r'is no checkpoint of this config: .*neck.gamma'):
         Predictor(ZERO_SHOT, trained, device='cpu')
+    plain = tmp_path / 'plain.py'
+    plain.write_text(f"_base_ = '{BASELINE}'\nmodel = dict(neck=None)\n")
+    with pytest.raises(ValueError, match=r'give the checkpoint'):
+        Predictor(plain, device='cpu')
+    random = tmp_path / 'random.py'
+    random.write_text(f"_base_ = '{ZERO_SHOT}'\nmodel = dict(backbone=dict(pretrained=None))\n")
+    with pytest.raises(ValueError, match=r'names no pretrained weights; give the checkpoint'):
+        Predictor(random, device='cpu')
     (tmp_path / 'text.pth').write_text('nothing of the kind')
     with pytest.raises(ValueError, match=r'text.pth is no checkpoint'):
         Predictor(DENSECLIP, tmp_path / 'text.pth', device='cpu')

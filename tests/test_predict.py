@@ -56,7 +56,7 @@ def test_a_folder(predict: Callable, folder: Path, capsys: pytest.CaptureFixture
     words = [ZERO_SHOT, 'none', 'in', '--out', 'in/out', '--classes', ', '.join(NAMES)]
     out = folder / 'out'
     message = predict(*words)
-    assert message.startswith('error: left out\nin/broken.jpg is no picture')
+    assert message.startswith('error: left out\nin/broken.jpg: in/broken.jpg is no picture')
     printed = capsys.readouterr().out
     assert '7 classes, answered by the score map' in printed and 'wrote 3 of 4' in printed
 
@@ -95,6 +95,28 @@ def test_a_folder(predict: Callable, folder: Path, capsys: pytest.CaptureFixture
     assert json.loads((out / 'classes.json').read_text()) == legend
 
 
+def test_more_classes_than_a_byte_holds(predict: Callable, folder: Path) -> None:
+    (folder.parent / 'many.txt').write_text('\n'.join(f'thing {i}' for i in range(257)))
+    assert predict(ZERO_SHOT, 'none', 'in/scene.0.png', '--classes', 'many.txt') is None
+    labels = np.asarray(Image.open('predicted/labels/scene.0.png'))
+    assert labels.dtype == np.uint16
+    predictor = Predictor(ZERO_SHOT, device='cpu', class_names='many.txt')
+    assert np.array_equal(labels, predictor(folder / 'scene.0.png').labels)
+
+
+def test_an_odd_picture_does_not_stop_the_rest(predict: Callable, folder: Path) -> None:
+    cv2.imwrite('in/narrow.png', np.zeros((600, 4, 3), np.uint8))
+    message = predict(ZERO_SHOT, 'none', 'in/*', '--out', 'in/out', '--outputs', 'labels')
+    assert 'in/narrow.png: ' in message and 'in/broken.jpg' in message
+    assert sorted(path.name for path in Path('in/out/labels').glob('*')) == [
+        'scene.0.png', 'scene.1.png']  # the glob takes no folder, and nothing of the output
+
+
+def test_score_maps_are_for_pictures(predict: Callable, folder: Path) -> None:
+    message = predict(ZERO_SHOT, 'none', 'in/below/clip.avi', '--outputs', 'score_maps')
+    assert 'in/below/clip.avi: score maps are drawn for pictures, not for videos' in message
+
+
 def test_one_file_and_some_outputs(predict: Callable, folder: Path) -> None:
     assert predict(ZERO_SHOT, 'none', 'in/scene.0.png', 'in/*.1.png', '--outputs', 'labels') is None
     assert sorted(path.relative_to('predicted').as_posix() for path in Path('predicted').rglob(
@@ -108,9 +130,14 @@ def test_one_file_and_some_outputs(predict: Callable, folder: Path) -> None:
     ([ZERO_SHOT, 'none', 'in', '--classes', 'sea, sea'], "'sea' stands twice"),
     ([ZERO_SHOT, 'none', 'in', '--classes', 'names.txt'], "='names.txt' is neither a file"),
     ([ZERO_SHOT, 'none', 'in/scene.0.png', 'scene.0.jpg'], 'would both be written as scene.0'),
+    ([ZERO_SHOT, 'none', 'frames'], 'clip.mp4 and frames/clip/0.png would both write to clip/'),
+    (['scene.0.jpg', 'none', 'in'], "'scene.0.jpg' is no config"),
 ])
 def test_refusals(words: list, message: str, predict: Callable, folder: Path) -> None:
     (folder.parent / 'scene.0.jpg').touch()
+    (folder.parent / 'frames/clip').mkdir(parents=True)
+    for name in ('clip.mp4', 'clip/0.png'):
+        (folder.parent / 'frames' / name).touch()
     stopped = predict(*words)
     assert message in stopped and '\n' not in stopped
     assert not Path('predicted').exists()

@@ -27,7 +27,7 @@ import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
 
 from mmseg.utils import dataset_aliases  # isort: skip
 
-from denseclip_mm.class_names import parse_class_names, read_class_names  # isort: skip
+from denseclip_mm.class_names import parse_class_names, read_class_names, split_synonyms  # isort: skip
 from denseclip_mm.datasets.scenes import draw  # isort: skip
 from denseclip_mm.inference import Prediction, Predictor, read_image  # isort: skip
 
@@ -142,9 +142,10 @@ def typed_names(text: str) -> list[str]:
     if isinstance(names, str) and names not in chain(*dataset_aliases.values()):
         names = [names]  # a visitor may not read this machine's files
     names = read_class_names(names)
-    if not 2 <= len(names) <= MOST_NAMES:
-        raise ValueError(f'expected 2 to {MOST_NAMES} names, got {len(names)}; every pixel gets '
-                         'the one that fits it best')
+    texts = sum(len(split_synonyms(name)) for name in names)
+    if len(names) < 2 or texts > MOST_NAMES:
+        raise ValueError(f'expected 2 to {MOST_NAMES} names, synonyms included, got {texts}; every '
+                         'pixel gets the one that fits it best')
     return names
 
 

@@ -170,7 +170,7 @@ class Bench:
 
     def autocast(self, amp: torch.dtype | None) -> torch.autocast:
         """The context that a step runs in."""
-        return torch.autocast(self.device.type, amp, enabled=amp is not None)
+        return torch.autocast(self.device.type, amp, enabled=amp not in (None, torch.float32))
 
     def infer(self, name: str, changes: dict[str, Any] | None = None) -> Step:
         """Predict one image."""
@@ -270,7 +270,8 @@ class Bench:
                     self.train, r50, {'model.neck.text_encoder': padded}, frozen=False),
                 'DenseCLIP': partial(self.train, r50)},
             'train-bf16': {
-                'float32': partial(self.train, r50),
+                'float32': partial(self.train, r50, amp=torch.float32,
+                                   layout=torch.contiguous_format),
                 'bfloat16, channels last': partial(
                     self.train, r50, amp=torch.bfloat16, layout=torch.channels_last)},
             'text': {'padded to the longest name': partial(self.text, ade, PaddedTextTower),

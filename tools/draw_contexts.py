@@ -9,12 +9,9 @@ image shifts them.
 """
 
 import argparse
-import pickle
 import sys
 from pathlib import Path
-from textwrap import shorten
 
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -23,6 +20,7 @@ import denseclip_mm  # first: it repairs what mmseg's import needs
 
 from mmseg.registry import MODELS  # isort: skip
 
+from denseclip_mm.checkpoint import load_checkpoint  # isort: skip
 from denseclip_mm.class_names import split_synonyms  # isort: skip
 from denseclip_mm.config import load_config  # isort: skip
 from denseclip_mm.text.nearest import nearest_tokens  # isort: skip
@@ -38,9 +36,6 @@ def load_neck(config: str, checkpoint: str) -> denseclip_mm.PixelTextNeck:
         ValueError: if the model has no learned contexts, or the checkpoint is not one of it.
     """
     cfg = load_config(config, options=None, launcher='none', work_dir=None)
-    if not Path(checkpoint).is_file():
-        raise FileNotFoundError(f'there is no checkpoint {checkpoint!r} (looked from '
-                                f'{Path.cwd()})')
     neck = cfg.get('model', {}).get('neck')
     neck = MODELS.build(neck) if neck else None
     if not isinstance(neck, denseclip_mm.PixelTextNeck):
@@ -55,19 +50,7 @@ def load_neck(config: str, checkpoint: str) -> denseclip_mm.PixelTextNeck:
                if neck.prompt.depends_on_image else 'learns nothing')
         raise ValueError(f'{config} has no learned contexts: {prompt} {why}; LearnedContext and '
                          'ConditionalContext have some')
-    try:
-        state = torch.load(checkpoint, map_location='cpu', weights_only=True)
-        state = {key.removeprefix('neck.'): value
-                 for key, value in state.get('state_dict', state).items()
-                 if key.startswith('neck.')}
-    except (AttributeError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f'{checkpoint} cannot be read as a checkpoint '
-                         f'({type(error).__name__})') from error
-    try:
-        neck.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f'{checkpoint} is no checkpoint of {config}: '
-                         f'{shorten(str(error), 240)}') from error
+    load_checkpoint(neck, checkpoint, prefix='neck.')
     return neck
 
 

@@ -16,10 +16,10 @@ from PIL import Image
 import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
 
 from mmengine.dataset import pseudo_collate  # isort: skip
-from mmseg.apis import init_model  # isort: skip
 from mmseg.registry import DATASETS  # isort: skip
 
 from denseclip_mm.config import check_data, load_config  # isort: skip
+from denseclip_mm.inference import Predictor  # isort: skip
 from denseclip_mm.score_map_hook import check_classes, draw_sample  # isort: skip
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     try:
         cfg = load_config(args.config, options=None, launcher='none', work_dir=None)
         check_data(cfg, 'val_dataloader')
-        model = init_model(cfg, args.checkpoint, device=args.device)
+        model = Predictor(args.config, args.checkpoint, device=args.device).model
         check_classes(model, args.classes)
         dataset = DATASETS.build(cfg.val_dataloader.dataset)
         if not 0 <= args.index < len(dataset):

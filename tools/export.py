@@ -13,12 +13,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
-import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
-
-from mmseg.apis import init_model  # isort: skip
-
-from denseclip_mm.config import load_config  # isort: skip
-from denseclip_mm.deploy import export_onnx, save_without_text_tower  # isort: skip
+from denseclip_mm.deploy import export_onnx, save_without_text_tower
+from denseclip_mm.inference import Predictor
 
 
 def size_of(text: str) -> tuple[int, int]:
@@ -48,13 +44,9 @@ def main() -> None:
         if 'onnx' in args.formats and importlib.util.find_spec('onnxruntime') is None:
             raise ValueError("ONNX needs more packages: pip install 'denseclip_mm[onnx]', or "
                              'export with --formats pth')
-        if not Path(args.checkpoint).is_file():
-            raise FileNotFoundError(f'there is no checkpoint {args.checkpoint!r} '
-                                    f'(looked from {Path.cwd()})')
-        cfg = load_config(args.config, options=None, launcher='none', work_dir=None)
-        model = init_model(cfg, args.checkpoint, device='cpu')
+        model = Predictor(args.config, args.checkpoint, device='cpu').model
         if 'pth' in args.formats:
-            config, checkpoint = save_without_text_tower(cfg, model, args.out)
+            config, checkpoint = save_without_text_tower(model.cfg, model, args.out)
             print(f'wrote {config} and {checkpoint} ({megabytes(checkpoint)}; with the text tower '
                   f'it was {megabytes(Path(args.checkpoint))})')
         if 'onnx' in args.formats:

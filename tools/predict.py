@@ -16,7 +16,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
@@ -43,14 +43,14 @@ def find_inputs(inputs: list[str], out: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for given in inputs:
         root = Path(given)
-        if root.is_dir():
-            found = sorted(path for path in root.rglob('*')
-                           if path.suffix.lower() in PICTURES | VIDEOS
-                           and out.resolve() not in path.resolve().parents)
-        elif root.is_file():
+        if root.is_file():
             found, root = [root], root.parent
         else:
-            found, root = [Path(path) for path in sorted(glob.glob(given, recursive=True))], None
+            matches = root.rglob('*') if root.is_dir() else map(
+                Path, glob.glob(given, recursive=True))
+            found = sorted(path for path in matches if path.suffix.lower() in PICTURES | VIDEOS
+                           and out.resolve() not in path.resolve().parents)
+            root = root if root.is_dir() else None
         if not found:
             raise ValueError(f'{given!r} is no file, no folder with pictures or videos, and '
                              f'matches none (looked from {Path.cwd()})')
@@ -58,6 +58,11 @@ def find_inputs(inputs: list[str], out: Path) -> dict[str, Path]:
             name = path.relative_to(root or path.parent).with_suffix('').as_posix()
             if files.setdefault(name, path) != path:
                 raise ValueError(f'{files[name]} and {path} would both be written as {name}; '
+                                 'predict them into different folders')
+    for name, path in files.items():
+        for above in PurePosixPath(name).parents:
+            if str(above) in files:
+                raise ValueError(f'{files[str(above)]} and {path} would both write to {above}/; '
                                  'predict them into different folders')
     return files
 
@@ -128,6 +133,8 @@ def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float]]:
 def predict_video(predictor: Predictor, path: Path, name: str, out: Path,
                   args: argparse.Namespace) -> None:
     """Write overlays as a video, and the label map of every frame; score maps are for pictures."""
+    if args.outputs == ['score_maps']:
+        raise ValueError('score maps are drawn for pictures, not for videos')
     target = out / 'overlays' / f'{name}.mp4'
     done = out / 'labels' / name / 'done'
     if ('overlays' not in args.outputs or target.is_file()) and (
@@ -146,6 +153,8 @@ def predict_video(predictor: Predictor, path: Path, name: str, out: Path,
                     part.parent.mkdir(parents=True, exist_ok=True)
                     writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*'mp4v'), rate,
                                              frame.shape[1::-1])
+                    if not writer.isOpened():
+                        raise ValueError('this OpenCV cannot write mp4 videos; leave out overlays')
                 writer.write(np.ascontiguousarray(prediction.overlay(args.opacity)[..., ::-1]))
         if writer is not None:
             writer.release()
@@ -167,11 +176,14 @@ def claim(out: Path, predictor: Predictor, args: argparse.Namespace) -> None:
     legend = dict(config=args.config, checkpoint=args.checkpoint, answers=predictor.answers,
                   classes=predictor.class_names, palette=[list(c) for c in predictor.palette])
     path = out / 'classes.json'
-    if path.is_file() and json.loads(path.read_text()) != legend:
+    text = json.dumps(legend, indent=1)
+    if path.is_file() and path.read_text() != text:
         raise ValueError(f'{out} holds results of another model or of other classes (see {path}); '
                          'choose another --out')
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(legend, indent=1))
+    part = path.with_suffix('.part')
+    part.write_text(text)
+    part.replace(path)
 
 
 def parse_args() -> argparse.Namespace:
@@ -215,9 +227,9 @@ def main() -> None:
         predict = predict_video if path.suffix.lower() in VIDEOS else predict_picture
         try:
             predict(predictor, path, name, args.out, args)
-        except ValueError as error:
-            broken.append(str(error))
-            tqdm.write(f'left out: {error}')
+        except (ValueError, RuntimeError) as error:  # RuntimeError: too narrow, or out of memory
+            broken.append(f'{path}: {error}')
+            tqdm.write(f'left out: {broken[-1]}')
     print(f'wrote {len(files) - len(broken)} of {len(files)} into {args.out}')
     if broken:
         sys.exit('error: left out\n' + '\n'.join(broken))

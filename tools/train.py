@@ -39,7 +39,7 @@ def main() -> None:
         cfg = load_config(args.config, options=args.cfg_options, launcher=args.launcher,
                           work_dir=args.work_dir)
         check_data(cfg, 'train_dataloader', 'val_dataloader')
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
     cfg.resume = args.resume
     if args.amp:
