@@ -210,7 +210,7 @@ def test_faults_are_told_and_the_page_goes_on(browser, server, scene, tmp_path):
             ('water;, grass', "name 0 ('water;') is empty or has an empty synonym"),
             ('water, grass, Water', "'Water' stands twice, as class 0 and as class 2"),
             ('<b>x</b>, <b>x</b>', "'<b>x</b>' stands twice"),
-            ('water', 'expected 2 to 256 names, got 1;'),
+            ('water', 'expected 2 to 256 names, synonyms included, got 1;'),
             (str(tmp_path / 'names.txt'), 'got 1;'),  # a name, no file of the server
             (', '.join(map(str, range(300))), 'got 300;'),
             ('grass, ' + 'water ' * 100, 'tokens')]:
