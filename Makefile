@@ -22,7 +22,8 @@ demo: .venv/ready
 	$(BIN)/python tools/test.py configs/demo/zero_shot_scenes.py --work-dir work_dirs/demo/zero_shot
 	$(BIN)/python tools/train.py configs/demo/denseclip_fpn_scenes.py --work-dir work_dirs/demo
 	$(BIN)/python tools/draw_score_maps.py configs/demo/denseclip_fpn_scenes.py \
-		"$$(cat work_dirs/demo/last_checkpoint)" work_dirs/demo/demo.png --index 12
+		"$$(cat work_dirs/demo/last_checkpoint)" work_dirs/demo/demo.png --index 12 \
+		--classes "wooden floor" "orange circle" "yellow triangle"
 
 prompts: .venv/ready
 	$(BIN)/python tools/compare_prompts.py --out work_dirs/prompts
