@@ -30,6 +30,23 @@ TINY_RESNET = dict(
 TINY_VIT = dict(
     embed_dim=24, quick_gelu=True, text_cfg=TINY_TEXT,
     vision_cfg=dict(image_size=64, layers=4, width=64, head_width=32, patch_size=16))
+SMALL_DEMO = f"""
+_base_ = '{ROOT}/configs/demo/denseclip_fpn_scenes.py'
+clip = dict(embed_dim=32, quick_gelu=True,
+            vision_cfg=dict(image_size=64, layers=[1, 1, 1, 1], width=8),
+            text_cfg=dict(context_length=77, vocab_size=49408, width=32, heads=2, layers=2))
+model = dict(
+    data_preprocessor=dict(size=(64, 64)),
+    backbone=dict(model=dict(_delete_=True, **clip), pretrained=None, image_size=64),
+    neck=dict(text_encoder=dict(model=dict(_delete_=True, **clip), pretrained=None),
+              neck=dict(in_channels=[32, 64, 128, 256])))
+"""
+
+
+@pytest.fixture(scope='session')
+def small_demo() -> str:
+    """A config as text: the demo's, with towers of a few channels. Tests add what they change."""
+    return SMALL_DEMO
 
 
 @pytest.fixture

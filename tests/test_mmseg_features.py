@@ -48,14 +48,6 @@ ONEDL = digit_version(mmseg.__version__) > digit_version('1.2.2')
 PAGE = (ROOT / 'docs/mmseg_tools.md').read_text()
 
 SMALL = """
-clip = dict(embed_dim=32, quick_gelu=True,
-            vision_cfg=dict(image_size=64, layers=[1, 1, 1, 1], width=8),
-            text_cfg=dict(context_length=77, vocab_size=49408, width=32, heads=2, layers=2))
-model = dict(
-    data_preprocessor=dict(size=(64, 64)),
-    backbone=dict(model=dict(_delete_=True, **clip), pretrained=None, image_size=64),
-    neck=dict(text_encoder=dict(model=dict(_delete_=True, **clip), pretrained=None),
-              neck=dict(in_channels=[32, 64, 128, 256])))
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]
 train_dataloader = dict(batch_size=2, dataset=dict(image_size=64, length=4))
 val_dataloader = dict(batch_size=1, dataset=dict(image_size=64, length=3))
@@ -70,9 +62,9 @@ custom_hooks = [dict(type='CheckClassesHook'), dict(type='EMAHook', momentum=0.5
 
 
 @pytest.fixture(scope='module')
-def config(tmp_path_factory) -> str:
+def config(tmp_path_factory, small_demo) -> str:
     path = tmp_path_factory.mktemp('config') / 'small.py'
-    path.write_text(f"_base_ = '{ROOT}/configs/demo/denseclip_fpn_scenes.py'\n{SMALL}")
+    path.write_text(small_demo + SMALL)
     return str(path)
 
 

@@ -340,14 +340,6 @@ def test_a_run_is_refused_before_training(changes, classes, message, tiny_resnet
 
 
 SMALL = """
-clip = dict(embed_dim=32, quick_gelu=True,
-            vision_cfg=dict(image_size=64, layers=[1, 1, 1, 1], width=8),
-            text_cfg=dict(context_length=77, vocab_size=49408, width=32, heads=2, layers=2))
-model = dict(
-    data_preprocessor=dict(size=(64, 64)),
-    backbone=dict(model=dict(_delete_=True, **clip), pretrained=None, image_size=64),
-    neck=dict(text_encoder=dict(model=dict(_delete_=True, **clip), pretrained=None),
-              neck=dict(in_channels=[32, 64, 128, 256])))
 train_dataloader = dict(batch_size=2, dataset=dict(image_size=64))
 val_dataloader = dict(dataset=dict(image_size=64, length=6))
 test_dataloader = val_dataloader
@@ -371,10 +363,10 @@ def call(*words: object, cwd: Path) -> subprocess.CompletedProcess:
                           capture_output=True)
 
 
-def test_tools_draw(tmp_path, monkeypatch):
+def test_tools_draw(tmp_path, monkeypatch, small_demo):
     """Training, test with flips, and the tool that draws one image; the mistakes one can make."""
     config = tmp_path / 'small.py'
-    config.write_text(f"_base_ = '{ROOT}/configs/demo/denseclip_fpn_scenes.py'\n{SMALL}")
+    config.write_text(small_demo + SMALL)
     trained = call(ROOT / 'tools/train.py', config, '--work-dir', 'train', cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr[-4000:]
     tested = call(ROOT / 'tools/test.py', config, 'train/iter_2.pth', '--tta', '--work-dir', 'test',

@@ -26,14 +26,6 @@ VOCAB = 49408  # symbols from here on are learned vectors
 DEMO = ROOT / 'configs/demo/denseclip_fpn_scenes.py'
 ZERO_SHOT = ROOT / 'configs/demo/zero_shot_scenes.py'
 SMALL = """
-clip = dict(embed_dim=32, quick_gelu=True,
-            vision_cfg=dict(image_size=64, layers=[1, 1, 1, 1], width=8),
-            text_cfg=dict(context_length=77, vocab_size=49408, width=32, heads=2, layers=2))
-model = dict(
-    data_preprocessor=dict(size=(64, 64)),
-    backbone=dict(model=dict(_delete_=True, **clip), pretrained=None, image_size=64),
-    neck=dict(text_encoder=dict(model=dict(_delete_=True, **clip), pretrained=None),
-              neck=dict(in_channels=[32, 64, 128, 256])))
 train_dataloader = dict(batch_size=2, dataset=dict(image_size=64))
 val_dataloader = dict(dataset=dict(image_size=64, length=6))
 test_dataloader = val_dataloader
@@ -45,9 +37,9 @@ custom_hooks = [dict(type='CheckClassesHook'), dict(type='CompareValHook')]
 
 
 @pytest.fixture
-def config(tmp_path) -> Path:
+def config(tmp_path, small_demo) -> Path:
     path = tmp_path / 'small.py'
-    path.write_text(f"_base_ = '{DEMO}'\n{SMALL}")
+    path.write_text(small_demo + SMALL)
     return path
 
 
