@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mmseg.models import EncoderDecoder
+from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
 
 from denseclip_mm.class_names import read_class_names
 from denseclip_mm.head import ScoreMapHead
@@ -19,10 +19,13 @@ def answer_names(model: EncoderDecoder, class_names: str | Sequence[str]) -> Non
         class_names: as in :class:`PixelTextNeck`.
 
     Raises:
-        ValueError: if the model has no score map among its neck's outputs, its prompt is
-            class-specific, or the names are faulty or a single one; the model is then as before.
+        ValueError: if the model has no score map among its neck's outputs or is a cascade, its
+            prompt is class-specific, or the names are faulty or a single one; the model is then
+            as before.
     """
     neck = getattr(model, 'neck', None)
+    if isinstance(model, CascadeEncoderDecoder):
+        raise ValueError('a CascadeEncoderDecoder answers by its heads, whose classes are fixed')
     if not isinstance(neck, PixelTextNeck) or not neck.output_score_map:
         raise ValueError('names need a score map: a PixelTextNeck with output_score_map=True')
     names = read_class_names(class_names)

@@ -15,7 +15,7 @@ from mmengine import fileio
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmseg.models import EncoderDecoder
+from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -101,9 +101,12 @@ def check_classes(model: nn.Module, classes: int | Sequence[str]) -> None:
         classes: names of classes, or a number of them.
 
     Raises:
-        ValueError: if the model has no :class:`PixelTextNeck`, or one of the names is not among
-            its classes.
+        ValueError: if the model has no :class:`PixelTextNeck`, is a cascade of heads, or one of the
+            names is not among its classes.
     """
+    if isinstance(model, CascadeEncoderDecoder):
+        raise ValueError('the score maps of a CascadeEncoderDecoder are not drawn; take the '
+                         'ScoreMapVisualizationHook out')
     neck = getattr(model, 'neck', None)
     if not isinstance(neck, PixelTextNeck):
         raise ValueError('there are no score maps to draw: the neck of the model is '

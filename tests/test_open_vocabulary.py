@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from mmseg.models import CascadeEncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
@@ -53,6 +54,14 @@ def test_class_specific_contexts_refuse(tiny_resnet: dict) -> None:
     with pytest.raises(ValueError, match='3 names cannot be changed'):
         answer_names(model, OTHER)
     assert model.decode_head is head
+
+
+def test_a_cascade_refuses(tiny_resnet: dict) -> None:
+    model = build(tiny_resnet, type='PixelTextNeck')
+    model.__class__ = CascadeEncoderDecoder
+    with pytest.raises(ValueError, match='a CascadeEncoderDecoder answers by its heads'):
+        answer_names(model, OTHER)
+    assert model.neck.class_names == NAMES
 
 
 def test_models_without_a_score_map_refuse(tiny_resnet: dict) -> None:

@@ -327,11 +327,14 @@ def test_files_and_tensorboard_hold_every_third_image(tiny_resnet, tmp_path):
           backbone=dict(with_embeddings=False), auxiliary_head=None), 3,
      'there are no score maps to draw: the neck of the model is FPN, not PixelTextNeck'),
     (dict(neck=None, auxiliary_head=None), 3, 'the neck of the model is NoneType'),
+    (dict(type='CascadeEncoderDecoder', num_stages=2), 3, 'CascadeEncoderDecoder are not drawn'),
 ])
 def test_a_run_is_refused_before_training(changes, classes, message, tiny_resnet, tmp_path):
     config = run_config(tiny_resnet, tmp_path,
                         dict(type='ScoreMapVisualizationHook', classes=classes))
     config.merge_from_dict(dict(model=changes))
+    if 'num_stages' in changes:
+        config.model.decode_head = [config.model.decode_head] * 2
     runner = Runner.from_cfg(config)
     with pytest.raises(ValueError, match=message):
         runner.train()
