@@ -58,10 +58,10 @@ def parse_class_names(text: str) -> str | list[str]:
     Returns:
         The names; a file or an alias stays a string.
     """
-    text = text.strip()
-    if text in _aliases() or (',' not in text and Path(text).suffix == '.txt'):
-        return text
-    return [name.strip() for name in re.split('[,\n]', text)]
+    names = [name.strip() for name in re.split(r',?\s*\n\s*|,', text.strip())]
+    if len(names) == 1 and (names[0] in _aliases() or Path(names[0]).suffix == '.txt'):
+        return names[0]
+    return names
 
 
 def split_synonyms(name: str) -> list[str]:

@@ -187,8 +187,8 @@ def start_zero_shot(model: BaseSegmentor) -> None:
     if learned:
         raise ValueError(f'this model learns {len(learned)} tensors beside its backbone '
                          f'({learned[0]}, ...); give the checkpoint that holds them')
-    prompt = getattr(model.neck, 'prompt', None)
-    if model.backbone.pretrained is None or (
+    prompt = getattr(getattr(model, 'neck', None), 'prompt', None)
+    if getattr(model.backbone, 'pretrained', None) is None or (
             isinstance(prompt, TextEmbeddings) and prompt.path is None):
         raise ValueError('the config of this model names no pretrained weights; give the '
                          'checkpoint that holds them')

@@ -33,6 +33,7 @@ class _LossInPieces(torch.autograd.Function):
         mix_Hh, mix_Ww = (
             _mix(*sizes, align_corners, logits_BKhw.device)
             for sizes in zip(logits_BKhw.shape[2:], labels_BHW.shape[1:], strict=True))
+        # The same on the CPU, to ask it for row numbers without waiting for the device.
         of_rows = _mix(logits_BKhw.shape[2], height, align_corners, torch.device('cpu')) != 0
         rows = max(1, _PIECE // (count * classes * width))
         gradients = [torch.zeros_like(logits_BKhw, dtype=torch.float) for _ in criteria]

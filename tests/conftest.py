@@ -1,9 +1,11 @@
 """Fixtures: towers small enough for a CPU, in open_clip's own config format."""
 
+import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
+from types import ModuleType
 
 import open_clip
 import pytest
@@ -59,6 +61,41 @@ def tiny_resnet() -> dict:
 def tiny_vit() -> dict:
     """open_clip config of a 4-layer ViT and a 2-layer text tower."""
     return deepcopy(TINY_VIT)
+
+
+def _model_config(clip: dict, names: Sequence[str]) -> dict:
+    return dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(type='SegDataPreProcessor', size=(64, 64), mean=[120.] * 3,
+                               std=[70.] * 3, bgr_to_rgb=True),
+        backbone=dict(type='CLIPResNet', model=clip, image_size=64),
+        neck=dict(
+            type='PixelTextNeck', class_names=list(names), score_map_index=3,
+            text_encoder=dict(type='CLIPTextTower', model=clip),
+            prompt=dict(type='LearnedContext', num_context=2),
+            neck=dict(type='FPN', in_channels=[32, 64, 128, 256], out_channels=8, num_outs=4)),
+        decode_head=dict(type='FPNHead', in_channels=[8] * 4, in_index=[0, 1, 2, 3],
+                         feature_strides=[4, 8, 16, 32], channels=8, num_classes=len(names),
+                         norm_cfg=dict(type='BN')),
+        auxiliary_head=dict(type='ScoreMapHead', in_index=4, num_classes=len(names)),
+        test_cfg=dict(mode='whole'))
+
+
+@pytest.fixture(scope='session')
+def model_config() -> Callable[[dict, Sequence[str]], dict]:
+    """Makes the config of a whole model of 64 x 64 images, of a tiny ResNet and class names."""
+    return _model_config
+
+
+@pytest.fixture(scope='session')
+def load_tool() -> Callable[[str], ModuleType]:
+    """Imports tools/NAME.py."""
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, ROOT / f'tools/{name}.py')
+        tool = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(tool)
+        return tool
+    return load
 
 
 @pytest.fixture

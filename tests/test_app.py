@@ -1,6 +1,5 @@
 """The page of tools/app.py, in a real browser and without one."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -36,13 +35,6 @@ NAMES = ['grass', 'water', 'wooden floor;parquet', 'red circle', 'green circle',
          'purple star']
 FLAGS = ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
          '--disable-background-networking', '--disable-component-update', '--disable-sync']
-
-
-def load_app():
-    spec = importlib.util.spec_from_file_location('app', APP)
-    app = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(app)
-    return app
 
 
 def save_untrained(config: Path, path: Path) -> Path:
@@ -253,9 +245,9 @@ def test_files_of_the_server_are_not_segmented(server, scene, tmp_path):
     assert answer.startswith('event: error') and 'water' not in answer
 
 
-def test_names_of_one_visitor_are_not_those_of_another(scene, tmp_path):
+def test_names_of_one_visitor_are_not_those_of_another(scene, tmp_path, load_tool):
     """The decoder goes on answering to the model's own names; many ask at the same time."""
-    app = load_app()
+    app = load_tool('app')
     checkpoint = save_untrained(DENSECLIP, tmp_path / 'model.pth')
     predictor = Predictor(DENSECLIP, checkpoint, device='cpu')
     segmenter = app.Segmenter(predictor)
@@ -288,7 +280,7 @@ def test_names_of_one_visitor_are_not_those_of_another(scene, tmp_path):
         assert own is other
 
 
-def test_one_visitor_at_a_time(scene):
+def test_one_visitor_at_a_time(scene, load_tool):
     class Slow:
         class_names, answers = ['water', 'grass'], 'score map'
         inside, most = 0, 0
@@ -300,14 +292,14 @@ def test_one_visitor_at_a_time(scene):
             self.inside -= 1
             return image
     slow = Slow()
-    segmenter = load_app().Segmenter(slow)
+    segmenter = load_tool('app').Segmenter(slow)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: segmenter('', scene), range(4)))
     assert slow.most == 1
 
 
-def test_sizes_of_pictures(scene):
-    segmenter = load_app().Segmenter(Predictor(ZERO_SHOT, device='cpu'))
+def test_sizes_of_pictures(scene, load_tool):
+    segmenter = load_tool('app').Segmenter(Predictor(ZERO_SHOT, device='cpu'))
     wide = np.concatenate([scene] * 3, axis=1)  # (512, 1536)
     for image, shape in [(wide, (341, 1024)), (scene[:1, :10], (1, 10)), (scene[:1, :1], (1, 1))]:
         prediction, _ = segmenter('', image)
@@ -316,8 +308,8 @@ def test_sizes_of_pictures(scene):
         segmenter('', scene[:1, :11])
 
 
-def test_a_model_without_language(tmp_path, scene):
-    app = load_app()
+def test_a_model_without_language(tmp_path, scene, load_tool):
+    app = load_tool('app')
     config = ROOT / 'configs/demo/clip_fpn_scenes.py'
     checkpoint = save_untrained(config, tmp_path / 'model.pth')
     segmenter = app.Segmenter(Predictor(config, checkpoint, device='cpu'))
@@ -329,29 +321,33 @@ def test_a_model_without_language(tmp_path, scene):
         segmenter('water, grass', scene)
 
 
-def refusal(monkeypatch, *words) -> str:
-    app = load_app()
-    monkeypatch.setattr(sys, 'argv', ['app.py', *map(str, words)])
-    with pytest.raises(SystemExit) as stopped:
-        app.main()
-    return stopped.value.code
+@pytest.fixture
+def refusal(monkeypatch, load_tool):
+    """Starts the app as from a command line; returns what it exits with."""
+    def refusal(*words: object) -> str:
+        app = load_tool('app')
+        monkeypatch.setattr(sys, 'argv', ['app.py', *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            app.main()
+        return stopped.value.code
+    return refusal
 
 
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')  # uvicorn's
-def test_one_line_errors(monkeypatch):
-    assert refusal(monkeypatch, 'missing.py').startswith("error: there is no config 'missing.py'")
-    assert refusal(monkeypatch, ZERO_SHOT, 'no.pth').startswith(
+def test_one_line_errors(monkeypatch, load_tool, refusal):
+    assert refusal('missing.py').startswith("error: there is no config 'missing.py'")
+    assert refusal(ZERO_SHOT, 'no.pth').startswith(
         "error: there is no checkpoint 'no.pth'")
-    assert refusal(monkeypatch, DENSECLIP).startswith('error: this model learns ')
+    assert refusal(DENSECLIP).startswith('error: this model learns ')
     with socket.socket() as taken:
         taken.bind(('127.0.0.1', 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert refusal(monkeypatch, '--port', port) == (
+        assert refusal('--port', port) == (
             f'error: nothing can listen at 127.0.0.1, port {port}; name others by --host and '
             '--port')
-    assert 'port 99999;' in refusal(monkeypatch, '--port', 99999)
-    assert 'listen at 192.0.2.1,' in refusal(monkeypatch, '--host', '192.0.2.1')
+    assert 'port 99999;' in refusal('--port', 99999)
+    assert 'listen at 192.0.2.1,' in refusal('--host', '192.0.2.1')
     monkeypatch.setitem(sys.modules, 'gradio', None)
     with pytest.raises(SystemExit, match=r"needs Gradio: pip install 'denseclip_mm\[app\]'"):
-        load_app()
+        load_tool('app')

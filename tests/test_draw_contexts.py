@@ -1,6 +1,5 @@
 """The nearest tokens of learned contexts, as numbers, as a table and as a figure."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -119,11 +118,9 @@ def save(tiny_resnet, tmp_path) -> Callable[[str], PixelTextNeck]:
 
 
 @pytest.fixture
-def draw(tmp_path, monkeypatch, capsys) -> Callable[..., str]:
+def draw(tmp_path, monkeypatch, capsys, load_tool) -> Callable[..., str]:
     """Calls the tool as a command line would; returns what it printed, or its error."""
-    spec = importlib.util.spec_from_file_location('draw_contexts', ROOT / 'tools/draw_contexts.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool('draw_contexts')
     monkeypatch.chdir(tmp_path)
 
     def draw(*words: str) -> str:

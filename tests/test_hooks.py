@@ -19,25 +19,6 @@ from denseclip_mm.hooks import CheckClassesHook, CompareValHook
 NAMES = ['cat', 'dog', 'sky']
 
 
-def model_config(clip: dict, names: list[str]) -> dict:
-    """A whole model of 64 x 64 images."""
-    return dict(
-        type='EncoderDecoder',
-        data_preprocessor=dict(type='mmseg.SegDataPreProcessor', size=(64, 64),
-                               mean=[120.] * 3, std=[70.] * 3, bgr_to_rgb=True),
-        backbone=dict(type='CLIPResNet', model=clip, image_size=64),
-        neck=dict(
-            type='PixelTextNeck', class_names=names, score_map_index=3,
-            text_encoder=dict(type='CLIPTextTower', model=clip),
-            prompt=dict(type='LearnedContext', num_context=2),
-            neck=dict(type='FPN', in_channels=[32, 64, 128, 256], out_channels=8, num_outs=4)),
-        decode_head=dict(type='FPNHead', in_channels=[8] * 4, in_index=[0, 1, 2, 3],
-                         feature_strides=[4, 8, 16, 32], channels=8, num_classes=len(names),
-                         norm_cfg=dict(type='BN')),
-        auxiliary_head=dict(type='ScoreMapHead', in_index=4, num_classes=len(names)),
-        test_cfg=dict(mode='whole'))
-
-
 def fake_runner(model: nn.Module, train: int = 3, val: int = 3, test: int = 3) -> SimpleNamespace:
     """What CheckClassesHook sees of a runner: a model and three sets of so many classes."""
     loaders = {
@@ -87,7 +68,7 @@ def merged(config: dict, changes: dict) -> dict:
      r'image is embedded in 48 channels, the text in 24; .*set embed_dim of AlignedBackbone to 24'),
 ])
 def test_parts_of_the_model(changes: dict, message: str | None, wrap: type,
-                            tiny_resnet: dict) -> None:
+                            tiny_resnet: dict, model_config) -> None:
     runner = fake_runner(wrap(MODELS.build(merged(model_config(tiny_resnet, NAMES), changes))))
     if message is None:
         check(runner)
@@ -96,7 +77,7 @@ def test_parts_of_the_model(changes: dict, message: str | None, wrap: type,
             HOOKS.build(dict(type='CheckClassesHook')).before_run(runner)
 
 
-def test_width_of_a_wrapped_backbone_is_its_own_affair(tiny_resnet: dict) -> None:
+def test_width_of_a_wrapped_backbone_is_its_own_affair(tiny_resnet: dict, model_config) -> None:
     """Swin and its like call the channels of their first stage embed_dim."""
     model = MODELS.build(merged(model_config(tiny_resnet, NAMES), dict(backbone=dict(
         _delete_=True, type='AlignedBackbone', embed_dim=24, image_size=64, head_channels=16,
@@ -110,18 +91,20 @@ def test_width_of_a_wrapped_backbone_is_its_own_affair(tiny_resnet: dict) -> Non
     (dict(val=2), 'the validation set has 2 classes, but the neck has 3 class_names'),
     (dict(test=150), 'the test set has 150 classes, but the neck has 3 class_names'),
 ])
-def test_classes_of_the_datasets(counts: dict, message: str, tiny_resnet: dict) -> None:
+def test_classes_of_the_datasets(counts: dict, message: str, tiny_resnet: dict,
+                                 model_config) -> None:
     with pytest.raises(ValueError, match=message):
         check(fake_runner(MODELS.build(model_config(tiny_resnet, NAMES)), **counts))
 
 
-def test_training_without_validation(tiny_resnet: dict) -> None:
+def test_training_without_validation(tiny_resnet: dict, model_config) -> None:
     runner = fake_runner(MODELS.build(model_config(tiny_resnet, NAMES)), val=4)
     runner.val_loop = None
     HOOKS.build(dict(type='CheckClassesHook')).before_train(runner)
 
 
-def test_datasets_without_classes_and_models_without_language(tiny_resnet: dict) -> None:
+def test_datasets_without_classes_and_models_without_language(tiny_resnet: dict,
+                                                              model_config) -> None:
     runner = fake_runner(MODELS.build(model_config(tiny_resnet, NAMES)))
     for loader in (runner.train_dataloader, runner.val_dataloader, runner.test_dataloader):
         loader.dataset = [1, 2, 3]
@@ -129,7 +112,7 @@ def test_datasets_without_classes_and_models_without_language(tiny_resnet: dict)
     check(fake_runner(nn.Conv2d(1, 1, 1)))
 
 
-def run_config(clip: dict, tmp_path: Path, *hooks: dict, **default_hooks: dict) -> Config:
+def run_config(model: dict, tmp_path: Path, *hooks: dict, **default_hooks: dict) -> Config:
     """Two iterations on two scenes, and a validation after them."""
     loader = dict(
         batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
@@ -137,7 +120,7 @@ def run_config(clip: dict, tmp_path: Path, *hooks: dict, **default_hooks: dict) 
                      pipeline=[dict(type='PackSegInputs')]))
     return Config(dict(
         default_scope='mmseg', work_dir=str(tmp_path), experiment_name=tmp_path.name,
-        model=model_config(clip, list(CLASSES)), randomness=dict(seed=0),
+        model=model, randomness=dict(seed=0),
         train_dataloader=dict(loader, sampler=dict(type='InfiniteSampler', shuffle=False)),
         val_dataloader=loader, val_evaluator=dict(type='IoUMetric'),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2),
@@ -155,8 +138,9 @@ def run_config(clip: dict, tmp_path: Path, *hooks: dict, **default_hooks: dict) 
     (None, 'the validation set has 2 classes'),
 ])
 def test_run_stops_before_the_first_iteration(changes: dict | None, message: str,
-                                              tiny_resnet: dict, tmp_path: Path) -> None:
-    config = run_config(tiny_resnet, tmp_path, dict(type='CheckClassesHook'))
+                                              tiny_resnet: dict, tmp_path: Path,
+                                              model_config) -> None:
+    config = run_config(model_config(tiny_resnet, CLASSES), tmp_path, dict(type='CheckClassesHook'))
     if changes is None:
         config.val_dataloader.dataset.metainfo = dict(classes=list(CLASSES[:2]))
     else:
@@ -172,15 +156,16 @@ def test_run_stops_before_the_first_iteration(changes: dict | None, message: str
 
 
 @pytest.mark.parametrize('best', [None, 'mIoU'])
-def test_validation_before_and_after(best: str | None, tiny_resnet: dict, tmp_path: Path) -> None:
+def test_validation_before_and_after(best: str | None, tiny_resnet: dict, tmp_path: Path,
+                                     model_config) -> None:
     """The number before is that of a run which only validates; the one after, of a later look."""
     weights = tmp_path / 'weights.pth'
-    config = run_config(tiny_resnet, tmp_path / 'untrained')
+    config = run_config(model_config(tiny_resnet, CLASSES), tmp_path / 'untrained')
     torch.save(MODELS.build(config.model).state_dict(), weights)
     config.load_from = str(weights)
     untrained = Runner.from_cfg(config).val()
-    config = run_config(tiny_resnet, tmp_path / 'trained', dict(type='CheckClassesHook'),
-                        dict(type='CompareValHook'))
+    config = run_config(model_config(tiny_resnet, CLASSES), tmp_path / 'trained',
+                        dict(type='CheckClassesHook'), dict(type='CompareValHook'))
     config.load_from = str(weights)
     config.default_hooks.checkpoint.save_best = best
     runner = Runner.from_cfg(config)
@@ -204,7 +189,7 @@ SWITCHES = {
 
 @pytest.mark.parametrize(('switch', 'error'), SWITCHES.values(), ids=SWITCHES.keys())
 def test_switches_of_a_config(switch: dict, error: float, tiny_resnet: dict, tmp_path: Path,
-                              monkeypatch: pytest.MonkeyPatch) -> None:
+                              monkeypatch: pytest.MonkeyPatch, model_config) -> None:
     """Each changes one key of a config; losses and trained weights are the same but for rounding.
 
     mmengine refuses AmpOptimWrapper without a GPU, though it runs on a CPU.
@@ -214,7 +199,7 @@ def test_switches_of_a_config(switch: dict, error: float, tiny_resnet: dict, tmp
     torch.compiler.reset()
     losses, trained = [], []
     for changes in ({}, switch):
-        config = run_config(tiny_resnet, tmp_path / f'run{len(losses)}')
+        config = run_config(model_config(tiny_resnet, CLASSES), tmp_path / f'run{len(losses)}')
         config.model.decode_head.dropout_ratio = 0
         config.optim_wrapper.optimizer.lr = 0.01
         config.merge_from_dict(deepcopy(changes))

@@ -138,6 +138,12 @@ def test_what_is_refused(trained: Path, tmp_path: Path) -> None:
     random.write_text(f"_base_ = '{ZERO_SHOT}'\nmodel = dict(backbone=dict(pretrained=None))\n")
     with pytest.raises(ValueError, match=r'names no pretrained weights; give the checkpoint'):
         Predictor(random, device='cpu')
+    aligned = tmp_path / 'aligned.py'
+    aligned.write_text(f"_base_ = '{ZERO_SHOT}'\nmodel = dict(backbone=dict(_delete_=True, type="
+                       "'AlignedBackbone', embed_dim=64, image_size=64, backbone=dict(type="
+                       "'ResNet', depth=18, base_channels=64)))\n")
+    with pytest.raises(ValueError, match=r'names no pretrained weights; give the checkpoint'):
+        Predictor(aligned, device='cpu')
     (tmp_path / 'text.pth').write_text('nothing of the kind')
     with pytest.raises(ValueError, match=r'text.pth is no checkpoint'):
         Predictor(DENSECLIP, tmp_path / 'text.pth', device='cpu')
@@ -181,7 +187,8 @@ def test_colours_are_distinct() -> None:
 @pytest.mark.parametrize(('text', 'names'), [
     ('cat, dog;puppy', ['cat', 'dog;puppy']), (' sea ', ['sea']), ('ade20k', 'ade20k'),
     ('names.txt', 'names.txt'), ('a,,b', ['a', '', 'b']),
-    ('cat\ndog', ['cat', 'dog']),
+    ('cat\ndog', ['cat', 'dog']), ('cat,\n\n dog;puppy', ['cat', 'dog;puppy']),
+    ('cat\nb.txt', ['cat', 'b.txt']),
 ])
 def test_names_of_a_command_line(text: str, names: str | list[str]) -> None:
     assert parse_class_names(text) == names

@@ -1,6 +1,5 @@
 """tools/predict.py: a folder with a video and a broken file, then what is refused."""
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -20,11 +19,10 @@ NAMES = ['grass', 'red star;crimson star', 'water', 'snow', 'sand', 'brick wall'
 
 
 @pytest.fixture
-def predict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str | int | None]:
+def predict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+            load_tool: Callable) -> Callable[..., str | int | None]:
     """Runs the tool as from a command line in ``tmp_path``; returns what it exits with."""
-    spec = importlib.util.spec_from_file_location('predict', ROOT / 'tools/predict.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool('predict')
     monkeypatch.chdir(tmp_path)
 
     def run(*words: object) -> str | int | None:

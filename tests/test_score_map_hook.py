@@ -1,11 +1,9 @@
 """Pictures of score maps: their pixels, the maps in them, and the hook in real runs."""
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import matplotlib
@@ -36,27 +34,8 @@ PALETTE = [(200, 30, 60), (10, 140, 250), (90, 220, 40)]
 BOTH = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 
 
-def model_config(clip: dict, names: Sequence[str]) -> dict:
-    """A whole model of 64 x 64 images."""
-    return dict(
-        type='EncoderDecoder',
-        data_preprocessor=dict(type='SegDataPreProcessor', size=(64, 64), mean=[120.] * 3,
-                               std=[70.] * 3, bgr_to_rgb=True),
-        backbone=dict(type='CLIPResNet', model=clip, image_size=64),
-        neck=dict(
-            type='PixelTextNeck', class_names=list(names), score_map_index=3,
-            text_encoder=dict(type='CLIPTextTower', model=clip),
-            prompt=dict(type='LearnedContext', num_context=2),
-            neck=dict(type='FPN', in_channels=[32, 64, 128, 256], out_channels=8, num_outs=4)),
-        decode_head=dict(type='FPNHead', in_channels=[8] * 4, in_index=[0, 1, 2, 3],
-                         feature_strides=[4, 8, 16, 32], channels=8, num_classes=len(names),
-                         norm_cfg=dict(type='BN')),
-        auxiliary_head=dict(type='ScoreMapHead', in_index=4, num_classes=len(names)),
-        test_cfg=dict(mode='whole'))
-
-
 @pytest.fixture
-def build(tiny_resnet) -> Callable[..., EncoderDecoder]:
+def build(tiny_resnet, model_config) -> Callable[..., EncoderDecoder]:
     """Builds the model, with changes; the weights are the same each time."""
     def build(changes: dict | None = None, names: Sequence[str] = NAMES) -> EncoderDecoder:
         config = Config(dict(model=model_config(tiny_resnet, names)))
@@ -267,7 +246,7 @@ def test_the_plain_model_is_found_in_wrappers(build):
     assert plain_model(Wrapper(Wrapper(model))) is model
 
 
-def run_config(clip: dict, work_dir: Path, hook: dict, batch_size: int = 2) -> Config:
+def run_config(model: dict, work_dir: Path, hook: dict, batch_size: int = 2) -> Config:
     """Two iterations on scenes, a validation on five scenes after each, and a test."""
     loader = dict(
         batch_size=batch_size, num_workers=0,
@@ -276,7 +255,7 @@ def run_config(clip: dict, work_dir: Path, hook: dict, batch_size: int = 2) -> C
                      pipeline=[dict(type='PackSegInputs')]))
     return Config(dict(
         default_scope='mmseg', work_dir=str(work_dir), experiment_name=work_dir.name,
-        model=model_config(clip, CLASSES), randomness=dict(seed=0),
+        model=model, randomness=dict(seed=0),
         train_dataloader=dict(loader, sampler=dict(type='InfiniteSampler', shuffle=False)),
         val_dataloader=loader, val_evaluator=dict(type='IoUMetric'),
         test_dataloader=loader, test_evaluator=dict(type='IoUMetric'), test_cfg=dict(),
@@ -293,9 +272,9 @@ def pictures_of(work_dir: Path) -> dict[str, np.ndarray]:
             for path in work_dir.rglob('vis_image/*.png')}
 
 
-def test_files_and_tensorboard_hold_every_third_image(tiny_resnet, tmp_path):
+def test_files_and_tensorboard_hold_every_third_image(tiny_resnet, tmp_path, model_config):
     hook = dict(type='ScoreMapVisualizationHook', interval=3, classes=['grass', 'red circle'])
-    runner = Runner.from_cfg(run_config(tiny_resnet, tmp_path, hook))
+    runner = Runner.from_cfg(run_config(model_config(tiny_resnet, CLASSES), tmp_path, hook))
     runner.train()
     runner.test()
     runner.visualizer.close()
@@ -329,8 +308,9 @@ def test_files_and_tensorboard_hold_every_third_image(tiny_resnet, tmp_path):
     (dict(neck=None, auxiliary_head=None), 3, 'the neck of the model is NoneType'),
     (dict(type='CascadeEncoderDecoder', num_stages=2), 3, 'CascadeEncoderDecoder are not drawn'),
 ])
-def test_a_run_is_refused_before_training(changes, classes, message, tiny_resnet, tmp_path):
-    config = run_config(tiny_resnet, tmp_path,
+def test_a_run_is_refused_before_training(changes, classes, message, tiny_resnet, tmp_path,
+                                          model_config):
+    config = run_config(model_config(tiny_resnet, CLASSES), tmp_path,
                         dict(type='ScoreMapVisualizationHook', classes=classes))
     config.merge_from_dict(dict(model=changes))
     if 'num_stages' in changes:
@@ -354,19 +334,12 @@ tta_pipeline = [dict(type='TestTimeAug', transforms=[
 """
 
 
-def load_tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / f'tools/{name}.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
-
-
 def call(*words: object, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *map(str, words)], cwd=cwd, text=True, timeout=400,
                           capture_output=True)
 
 
-def test_tools_draw(tmp_path, monkeypatch, small_demo):
+def test_tools_draw(tmp_path, monkeypatch, small_demo, load_tool):
     """Training, test with flips, and the tool that draws one image; the mistakes one can make."""
     config = tmp_path / 'small.py'
     config.write_text(small_demo + SMALL)

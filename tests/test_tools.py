@@ -1,6 +1,5 @@
 """The tools, end to end, on procedural scenes and a tiny model: as a user would call them."""
 
-import importlib.util
 import json
 import math
 import os
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import mmseg
 import numpy as np
@@ -281,13 +279,6 @@ def test_a_failed_run_is_named(tmp_path):
     assert not list(tmp_path.rglob('table.md'))
 
 
-def load_tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / f'tools/{name}.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
-
-
 def test_benchmark(tmp_path):
     """One small case: what is run, what is written."""
     output = succeed(ROOT / 'tools/benchmark.py', '--cases', 'text', '--repeats', 2, '--device',
@@ -306,7 +297,7 @@ def test_benchmark(tmp_path):
     assert refused.returncode == 2 and 'there is no case txt; there are infer-r50' in refused.stderr
 
 
-def test_bytes_of_a_matrix_product():
+def test_bytes_of_a_matrix_product(load_tool):
     a, b = torch.zeros(3, 5), torch.zeros(5, 7, dtype=torch.float)
     with load_tool('benchmark').ByteCounter() as moved:
         (a.T.T @ b).view(21)  # views move nothing
@@ -314,7 +305,7 @@ def test_bytes_of_a_matrix_product():
 
 
 @pytest.mark.parametrize('length', [None, 77])
-def test_the_padded_tower_computes_what_the_tree_does(build_pair, tiny_resnet, length):
+def test_the_padded_tower_computes_what_the_tree_does(build_pair, tiny_resnet, length, load_tool):
     """So that the benchmark compares two ways to the same numbers."""
     _, tower = build_pair(tiny_resnet)
     padded = load_tool('benchmark').PaddedTextTower(model=tiny_resnet, length=length)
@@ -327,7 +318,7 @@ def test_the_padded_tower_computes_what_the_tree_does(build_pair, tiny_resnet, l
     torch.testing.assert_close(padded(trees, learned), tower(trees, learned), rtol=1e-4, atol=1e-5)
 
 
-def test_the_cell_loss_contrasts_what_all_cells_say():
+def test_the_cell_loss_contrasts_what_all_cells_say(load_tool):
     """Compared with loops over images, captions and cells."""
     pretrain = load_tool('pretrain_demo_clip')
     generator = torch.Generator().manual_seed(0)
@@ -341,7 +332,7 @@ def test_the_cell_loss_contrasts_what_all_cells_say():
     assert float(loss) == pytest.approx(-(of_images.mean() + of_texts.mean()) / 2, rel=1e-9)
 
 
-def test_pretraining_writes_an_open_clip_state_dict(tmp_path):
+def test_pretraining_writes_an_open_clip_state_dict(tmp_path, model_config):
     """A few steps; open_clip's own model takes every tensor."""
     out = tmp_path / 'clip.pt'
     output = succeed(ROOT / 'tools/pretrain_demo_clip.py', out, '--steps', 2, '--report-every', 1,

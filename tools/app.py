@@ -10,7 +10,6 @@ Everything stays on this machine: the page asks nobody else for fonts or scripts
 import argparse
 import copy
 import html
-import re
 import sys
 import tempfile
 import threading
@@ -133,12 +132,12 @@ class Segmenter:
 
 
 def typed_names(text: str) -> list[str]:
-    """Class names of the page's text field, where a new line separates like a comma.
+    """Class names of the page's text field.
 
     Raises:
         ValueError: if they are faulty, only one, or more than ``MOST_NAMES``.
     """
-    names = parse_class_names(re.sub(r'\s*,?\s*\n\s*', ', ', text.strip()))
+    names = parse_class_names(text)
     if isinstance(names, str) and names not in chain(*dataset_aliases.values()):
         names = [names]  # a visitor may not read this machine's files
     names = read_class_names(names)

@@ -157,7 +157,8 @@ class Bench:
             model.compile()
         return model, size
 
-    def images(self, count: int, size: int) -> tuple[Tensor, list[SegDataSample]]:
+    def images(self, count: int, size: int, layout: torch.memory_format | None = None,
+               ) -> tuple[Tensor, list[SegDataSample]]:
         """Random images and labels (150 classes, in patches of 8 pixels)."""
         rng = np.random.default_rng(0)
         images = torch.from_numpy(rng.standard_normal((count, 3, size, size), np.float32))
@@ -166,7 +167,7 @@ class Bench:
             gt_sem_seg=PixelData(data=torch.from_numpy(each)[None].to(self.device)),
             metainfo=dict(img_shape=(size, size), ori_shape=(size, size), pad_shape=(size, size)))
             for each in labels]
-        return images.to(self.device, memory_format=self.layout), samples
+        return images.to(self.device, memory_format=layout or self.layout), samples
 
     def autocast(self, amp: torch.dtype | None) -> torch.autocast:
         """The context that a step runs in."""
@@ -191,8 +192,7 @@ class Bench:
         if not frozen:
             model.neck.text_encoder.requires_grad_(True)
         model.train()
-        images, samples = self.images(self.batch_size, size)
-        images = images.contiguous(memory_format=layout or self.layout)
+        images, samples = self.images(self.batch_size, size, layout)
         optimizer = torch.optim.AdamW(
             (parameter for parameter in model.parameters() if parameter.requires_grad), lr=1e-6)
 
@@ -250,7 +250,7 @@ class Bench:
         ade, many = read_class_names('ade20k'), names_of(1200)
         r50, baseline = 'denseclip_fpn.py', 'baselines/clip_fpn_r50.py'
         padded = dict(_delete_=True, type='PaddedTextTower', model='RN50-quickgelu')
-        cases: dict[str, Variants] = {
+        return {
             'infer-r50': {
                 'CLIP + FPN': partial(self.infer, baseline),
                 'its pool kept': partial(self.infer, baseline, {
@@ -287,7 +287,6 @@ class Bench:
             'loss': {"mmseg's": partial(self.loss, BaseDecodeHead),
                      'in pieces': partial(self.loss, ScoreMapHead)},
         }
-        return cases
 
 
 def names_of(count: int) -> list[str]:

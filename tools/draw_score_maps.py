@@ -18,7 +18,7 @@ import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
 from mmengine.dataset import pseudo_collate  # isort: skip
 from mmseg.registry import DATASETS  # isort: skip
 
-from denseclip_mm.config import check_data, load_config  # isort: skip
+from denseclip_mm.config import check_data  # isort: skip
 from denseclip_mm.inference import Predictor  # isort: skip
 from denseclip_mm.score_map_hook import check_classes, draw_sample  # isort: skip
 
@@ -36,11 +36,10 @@ def main() -> None:
     parser.add_argument('--device', default='cpu')
     args = parser.parse_args()
     try:
-        cfg = load_config(args.config, options=None, launcher='none', work_dir=None)
-        check_data(cfg, 'val_dataloader')
         model = Predictor(args.config, args.checkpoint, device=args.device).model
         check_classes(model, args.classes)
-        dataset = DATASETS.build(cfg.val_dataloader.dataset)
+        check_data(model.cfg, 'val_dataloader')
+        dataset = DATASETS.build(model.cfg.val_dataloader.dataset)
         if not 0 <= args.index < len(dataset):
             raise ValueError(f'--index {args.index}, but the validation set has {len(dataset)} '
                              'images')

@@ -60,6 +60,7 @@ class DenseAttentionPool(AttentionPool2d):
         positions = resize_position_table(self.positional_embedding, tuple(size), self.grid)
         x_BDN = x_BDN + positions.T.to(x_BDN.dtype)
         queries = x_BDN if self.dense_embedding == 'attended' else x_BDN[:, :, :1]
+        # Contiguous, as fused attention takes them.
         q, k, v = (_project(tokens, layer).unflatten(1, (self.num_heads, -1)).mT.contiguous()
                    for layer, tokens in ((self.q_proj, queries), (self.k_proj, x_BDN),
                                          (self.v_proj, x_BDN)))
