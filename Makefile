@@ -21,12 +21,12 @@ setup: .venv/ready
 demo: .venv/ready
 	$(BIN)/python tools/test.py configs/demo/zero_shot_scenes.py --work-dir work_dirs/demo/zero_shot
 	$(BIN)/python tools/train.py configs/demo/denseclip_fpn_scenes.py --work-dir work_dirs/demo
-	$(BIN)/python tools/draw_score_maps.py configs/demo/denseclip_fpn_scenes.py \
+	$(BIN)/python tools/analysis_tools/draw_score_maps.py configs/demo/denseclip_fpn_scenes.py \
 		"$$(cat work_dirs/demo/last_checkpoint)" work_dirs/demo/demo.png --index 12 \
 		--classes "wooden floor" "orange circle" "yellow triangle"
 
 prompts: .venv/ready
-	$(BIN)/python tools/compare_prompts.py --out work_dirs/prompts
+	$(BIN)/python tools/demo/compare_prompts.py --out work_dirs/prompts
 
 test: .venv/ready
 	$(BIN)/python -m pytest

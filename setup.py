@@ -19,7 +19,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['denseclip_mm', 'denseclip_mm.*']),
-    package_data={'denseclip_mm': ['py.typed', 'demo_clip/*']},
+    package_data={'denseclip_mm': ['py.typed', 'demo/*']},
     install_requires=[
         'torch>=2.6',
         'torchvision',

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 # The small CLIP that the package carries; open_clip learns its config, model='DemoCLIP'.
-_DEMO = Path(__file__).parent / 'demo_clip'
+_DEMO = Path(__file__).parent / 'demo'
 open_clip.add_model_config(_DEMO / 'DemoCLIP.json')
 
 # Tensors of OpenAI's own archives that describe the model; no other CLIP file carries them.

@@ -12,17 +12,15 @@ from top to bottom, or open it as a notebook (the cells start with ``# %%``). It
 # %%
 from pathlib import Path
 
+from denseclip_mm.apis.deploy import save_without_text_tower
+from denseclip_mm.apis.inference import Predictor
+from denseclip_mm.apis.pictures import draw_panels
+from denseclip_mm.demo.scenes import draw
+
 import numpy as np
+from mmengine.config import Config
+from mmengine.runner import Runner
 from PIL import Image
-
-from denseclip_mm.datasets.scenes import draw
-from denseclip_mm.inference import Predictor
-from denseclip_mm.pictures import draw_panels
-
-from mmengine.config import Config  # isort: skip
-from mmengine.runner import Runner  # isort: skip
-
-from denseclip_mm.deploy import save_without_text_tower  # isort: skip
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path('work_dirs/tutorial')

@@ -13,11 +13,9 @@ import torch
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')  # read when huggingface_hub is imported
 
-import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
+from denseclip_mm.text import CLIPTextTower
 
-from mmengine.registry import init_default_scope  # isort: skip
-
-from denseclip_mm.text import CLIPTextTower  # isort: skip
+from mmengine.registry import init_default_scope
 
 init_default_scope('mmseg')  # as every tool and init_model do
 torch.set_num_threads(1)  # tiny operators; threads that wait for each other are no help

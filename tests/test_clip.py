@@ -8,16 +8,16 @@ from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
+from denseclip_mm.backbones import CLIPResNet, CLIPVisionTransformer
+from denseclip_mm.clip import load_tower, read_file, read_weights, resize_position_table
+from denseclip_mm.text import CLIPTextTower
+
 import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from denseclip_mm.backbones import CLIPResNet, CLIPVisionTransformer
-from denseclip_mm.clip import load_tower, read_file, read_weights, resize_position_table
-from denseclip_mm.text import CLIPTextTower
 
 State = dict[str, Tensor]
 MARKS = {'input_resolution': torch.tensor(64), 'context_length': torch.tensor(77),

@@ -3,14 +3,14 @@
 import importlib.util
 import sys
 
+from denseclip_mm import compat
+
 import mmcv
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.utils import digit_version
-
-from denseclip_mm import compat
 
 NEEDS_STUB = digit_version(mmcv.__version__) < digit_version('2.2.0')
 

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from denseclip_mm.demo.render import BASE_CLASSES
+from denseclip_mm.models.neck import PixelTextNeck
+from denseclip_mm.models.score_map_head import ScoreMapHead
+
 import cv2
 import numpy as np
 import pytest
@@ -10,10 +14,6 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import DATASETS, MODELS
-
-from denseclip_mm.datasets.render import BASE_CLASSES
-from denseclip_mm.head import ScoreMapHead
-from denseclip_mm.neck import PixelTextNeck
 
 ROOT = Path(__file__).resolve().parents[1]
 

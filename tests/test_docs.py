@@ -8,10 +8,10 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 import denseclip_mm
 from denseclip_mm import _REGISTERED
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -24,7 +24,7 @@ def test_every_option_is_documented(cls: type) -> None:
     page = (ROOT / 'docs/configs.md').read_text()
     assert f'`{cls.__name__}`' in page
     for name, parameter in inspect.signature(cls.__init__).parameters.items():
-        given_by_neck = name == 'text_encoder' and cls is not denseclip_mm.neck.PixelTextNeck
+        given_by_neck = name == 'text_encoder' and cls is not denseclip_mm.models.neck.PixelTextNeck
         if name in INJECTED or given_by_neck or parameter.kind is parameter.VAR_POSITIONAL:
             continue
         default = '' if parameter.default is parameter.empty else f' `{parameter.default!r}`'

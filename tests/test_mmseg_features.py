@@ -19,6 +19,9 @@ from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
+from denseclip_mm.demo.render import BASE_CLASSES, CLASSES
+from denseclip_mm.demo.scenes import ScenesDataset, draw
+
 import cv2
 import mmseg
 import numpy as np
@@ -38,9 +41,6 @@ from mmseg.visualization import SegLocalVisualizer
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
-
-from denseclip_mm.datasets.render import BASE_CLASSES, CLASSES
-from denseclip_mm.datasets.scenes import ScenesDataset, draw
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = Path(mmseg.__file__).parent / '.mim/tools'

@@ -18,17 +18,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from denseclip_mm.apis.inference import Prediction, Predictor, read_image
+from denseclip_mm.demo.scenes import draw
+from denseclip_mm.models.vocabulary import parse_class_names, read_class_names, split_synonyms
+
 import cv2
 import matplotlib
 import numpy as np
-
-import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
-
-from mmseg.utils import dataset_aliases  # isort: skip
-
-from denseclip_mm.class_names import parse_class_names, read_class_names, split_synonyms  # isort: skip
-from denseclip_mm.datasets.scenes import draw  # isort: skip
-from denseclip_mm.inference import Prediction, Predictor, read_image  # isort: skip
+from mmseg.utils import dataset_aliases
 
 try:
     import gradio as gr

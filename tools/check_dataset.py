@@ -9,12 +9,10 @@ Prints how often each class occurs, errors and warnings; exits with 1 if there i
 import argparse
 import sys
 
-import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
+from denseclip_mm.apis.config import check_data, load_config
+from denseclip_mm.datasets.check import VOID, Report, check_split
 
-from mmengine.config import DictAction  # isort: skip
-
-from denseclip_mm.check_dataset import VOID, Report, check_split  # isort: skip
-from denseclip_mm.config import check_data, load_config  # isort: skip
+from mmengine.config import DictAction
 
 SPLITS = ('train', 'val', 'test')
 

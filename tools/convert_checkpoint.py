@@ -12,11 +12,11 @@ import os
 import pickle
 import sys
 
-import torch
-
 import denseclip_mm  # noqa: F401  (registers the modules that the conversion builds)
+from denseclip_mm.apis.convert import convert
 from denseclip_mm.clip import read_file
-from denseclip_mm.convert import convert
+
+import torch
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from denseclip_mm.deploy import export_onnx, save_without_text_tower
-from denseclip_mm.inference import Predictor
+from denseclip_mm.apis.deploy import export_onnx, save_without_text_tower
+from denseclip_mm.apis.inference import Predictor
 
 
 def size_of(text: str) -> tuple[int, int]:

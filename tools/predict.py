@@ -18,14 +18,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from denseclip_mm.apis.inference import Prediction, Predictor
+from denseclip_mm.apis.pictures import draw_panels
+from denseclip_mm.models.vocabulary import parse_class_names
+
 import cv2
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
-
-from denseclip_mm.class_names import parse_class_names
-from denseclip_mm.inference import Prediction, Predictor
-from denseclip_mm.pictures import draw_panels
 
 PICTURES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
 VIDEOS = {'.mp4', '.avi', '.mov', '.mkv', '.webm'}

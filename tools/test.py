@@ -6,13 +6,11 @@ import os
 import sys
 from pathlib import Path
 
-import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
+from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config
+from denseclip_mm.apis.inference import start_zero_shot
 
-from mmengine.config import Config, DictAction  # isort: skip
-from mmengine.runner import Runner  # isort: skip
-
-from denseclip_mm.config import check_data, launch_on_cpu, load_config  # isort: skip
-from denseclip_mm.inference import start_zero_shot  # isort: skip
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
 
 
 def parse_args() -> argparse.Namespace:

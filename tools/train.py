@@ -5,12 +5,10 @@ import argparse
 import os
 import sys
 
-import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
+from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config
 
-from mmengine.config import DictAction  # isort: skip
-from mmengine.runner import Runner  # isort: skip
-
-from denseclip_mm.config import check_data, launch_on_cpu, load_config  # isort: skip
+from mmengine.config import DictAction
+from mmengine.runner import Runner
 
 
 def parse_args() -> argparse.Namespace:

@@ -2,13 +2,13 @@
 
 from typing import Any
 
+from denseclip_mm.backbones.pool import DenseAttentionPool
+from denseclip_mm.backbones.tower import size_2d
+
 import torch
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
-
-from denseclip_mm.backbones.pool import DenseAttentionPool
-from denseclip_mm.backbones.tower import size_2d
 
 
 class AlignedBackbone(BaseModule):

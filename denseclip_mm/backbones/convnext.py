@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from torch import Tensor, nn
-
 from denseclip_mm.backbones.tower import CLIPTower, run
+
+from torch import Tensor, nn
 
 
 class CLIPConvNeXt(CLIPTower):

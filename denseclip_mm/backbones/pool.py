@@ -2,13 +2,13 @@
 
 from typing import Any
 
+from denseclip_mm.backbones.tower import adopt_grid, check_dense_embedding
+from denseclip_mm.clip import resize_position_table
+
 import torch
 from open_clip.modified_resnet import AttentionPool2d
 from torch import Tensor
 from torch.nn import functional as F
-
-from denseclip_mm.backbones.tower import adopt_grid, check_dense_embedding
-from denseclip_mm.clip import resize_position_table
 
 
 class DenseAttentionPool(AttentionPool2d):

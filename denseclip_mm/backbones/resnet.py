@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from torch import Tensor, nn
-
 from denseclip_mm.backbones.pool import DenseAttentionPool
 from denseclip_mm.backbones.tower import CLIPTower, run
+
+from torch import Tensor, nn
 
 
 class CLIPResNet(CLIPTower):

@@ -7,12 +7,12 @@ the pair (global embedding (B, C), dense embedding (B, C, H, W)) unless ``with_e
 from collections.abc import Iterable
 from typing import Any
 
+from denseclip_mm.clip import clip_config, load_tower
+
 from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
-
-from denseclip_mm.clip import clip_config, load_tower
 
 
 def size_2d(size: int | tuple[int, int]) -> tuple[int, int]:

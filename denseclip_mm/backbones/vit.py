@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from denseclip_mm.backbones.tower import CLIPTower, adopt_grid, check_dense_embedding
+from denseclip_mm.clip import resize_position_table
+
 import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from denseclip_mm.backbones.tower import CLIPTower, adopt_grid, check_dense_embedding
-from denseclip_mm.clip import resize_position_table
 
 
 def _without_attention(block: nn.Module, x_BND: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
-"""Datasets of the package."""
+"""Data of a user's own: what is wrong with them, before training."""
 
-from denseclip_mm.datasets.scenes import SceneBackend, ScenesDataset
+from denseclip_mm.datasets.check import Report, check_split
 
-__all__ = ['SceneBackend', 'ScenesDataset']
+__all__ = ['Report', 'check_split']

@@ -6,11 +6,11 @@ channels.
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
-
 from denseclip_mm.text.tower import CLIPTextTower
 from denseclip_mm.text.tree import grow_trees
+
+import torch
+from torch import Tensor, nn
 
 
 class ContextPrompt(nn.Module):

@@ -1,10 +1,10 @@
 """What learned contexts are nearest to in the token vocabulary (CoOp, Zhou et al. 2022)."""
 
+from denseclip_mm.text.tower import CLIPTextTower
+
 import open_clip
 import torch
 from torch import Tensor
-
-from denseclip_mm.text.tower import CLIPTextTower
 
 
 @torch.no_grad()

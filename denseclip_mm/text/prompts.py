@@ -4,7 +4,7 @@ A prompt is built by the neck, which hands it the text tower (for its sizes and 
 prompt keeps it) and the texts. ``vocabulary`` lays texts out as token trees; ``forward`` embeds
 them, (B, S, C) if the prompt ``depends_on_image`` and (1, S, C) if not. One text is one class name
 or one of its synonyms. Here are the prompts without anything to learn; ``contexts`` and, above the
-context decoder, ``denseclip_mm.image_prompts`` have the others.
+context decoder, ``denseclip_mm.models.image_prompts`` have the others.
 
 Shapes: B images, S texts, M templates, T visual tokens, C embedding channels.
 """
@@ -13,14 +13,14 @@ import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
+from denseclip_mm.text.tower import CLIPTextTower
+from denseclip_mm.text.tree import grow_trees
+
 import numpy as np
 import open_clip
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from denseclip_mm.text.tower import CLIPTextTower
-from denseclip_mm.text.tree import grow_trees
 
 _TEMPLATE_LISTS = {
     'openai_imagenet': open_clip.OPENAI_IMAGENET_TEMPLATES,

@@ -10,13 +10,13 @@ T tokens of a tree, D width of the tower, C embedding channels.
 from collections.abc import Iterable
 from typing import Any
 
+from denseclip_mm.clip import clip_config, load_tower
+from denseclip_mm.text.tree import TokenTree
+
 import open_clip
 import torch
 from open_clip.model import _build_text_tower
 from torch import Tensor, nn
-
-from denseclip_mm.clip import clip_config, load_tower
-from denseclip_mm.text.tree import TokenTree
 
 
 class CLIPTextTower(nn.Module):

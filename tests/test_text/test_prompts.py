@@ -4,14 +4,14 @@ import os
 import pickle
 import re
 
+from denseclip_mm.text import CLIPTextTower, LearnedContext, TemplatePrompt, TextEmbeddings
+
 import numpy as np
 import open_clip
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from denseclip_mm.text import CLIPTextTower, LearnedContext, TemplatePrompt, TextEmbeddings
 
 NAMES = ['sky', 'pool table', 'cat', 'pool']
 

@@ -2,13 +2,13 @@
 
 from copy import deepcopy
 
+from denseclip_mm.text import CLIPTextTower, LearnedContext, grow_trees
+
 import open_clip
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from denseclip_mm.text import CLIPTextTower, LearnedContext, grow_trees
 
 VOCAB = 49408  # symbols from here on are learned vectors
 START, END = 49406, 49407

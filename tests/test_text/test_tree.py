@@ -2,11 +2,11 @@
 
 import math
 
+from denseclip_mm.models.vocabulary import read_class_names
+from denseclip_mm.text import CLIPTextTower, LearnedContext, TokenTree, grow_trees
+
 import pytest
 import torch
-
-from denseclip_mm.class_names import read_class_names
-from denseclip_mm.text import CLIPTextTower, LearnedContext, TokenTree, grow_trees
 
 NO = -math.inf
 START, END = 90, 91

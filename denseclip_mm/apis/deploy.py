@@ -1,0 +1,165 @@
+"""Trained models for use elsewhere: without the text tower, and as ONNX.
+
+Text that does not depend on the image is a table of numbers once training is over; the tower that
+made it is not needed any more.
+"""
+
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+
+from denseclip_mm.models.neck import PixelTextNeck
+from denseclip_mm.text import TextEmbeddings
+
+import torch
+from mmengine.config import Config
+from mmseg.models import EncoderDecoder
+from mmseg.models.utils import Upsample
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def drop_text_tower(model: EncoderDecoder) -> None:
+    """Put the text embeddings in the place of prompt and text tower; the outputs stay the same.
+
+    A model without a text tower is left as it is.
+
+    Args:
+        model: a segmentor, changed in place.
+
+    Raises:
+        ValueError: if the prompt depends on the image and needs the tower for every one, or the
+            names were changed to another number than the wrapped neck takes score maps for.
+    """
+    neck = getattr(model, 'neck', None)
+    if not isinstance(neck, PixelTextNeck) or neck.text_encoder is None:
+        return
+    if neck.prompt.depends_on_image:
+        raise ValueError(f'{type(neck.prompt).__name__} asks the text tower anew for every image, '
+                         'so the tower cannot be dropped; export such a model as ONNX')
+    vocabulary = neck.vocabulary
+    if neck.neck is not None and vocabulary is not neck.decoder_vocabulary:
+        raise ValueError(f'the decoder takes {len(neck.decoder_vocabulary.names)} score maps, but '
+                         f'the names were changed to {len(vocabulary.names)}; drop the text tower '
+                         'with as many names as the model was built for')
+    with torch.no_grad():
+        embeddings_SC = neck.prompt(neck.text_encoder, vocabulary.trees)[0]
+    prompt = TextEmbeddings(embed_dim=neck.embed_dim, texts=vocabulary.texts).to(embeddings_SC)
+    prompt.embeddings.copy_(embeddings_SC)
+    vocabulary.trees = nn.ModuleList()
+    neck.prompt = prompt.train(neck.training)
+    neck.text_encoder = None
+    neck.decoder_vocabulary = vocabulary
+
+
+def save_without_text_tower(cfg: Config, model: EncoderDecoder, folder: Path) -> tuple[Path, Path]:
+    """Write a config and a checkpoint that ``mmseg.apis.init_model`` loads, without a text tower.
+
+    Args:
+        cfg: the model's config.
+        model: the model, with its weights; it is not changed.
+        folder: where ``config.py`` and ``model.pth`` go.
+
+    Returns:
+        The paths of both.
+
+    Raises:
+        ValueError: see :func:`drop_text_tower`.
+    """
+    model, cfg = deepcopy(model), deepcopy(cfg)
+    drop_text_tower(model)
+    if isinstance(getattr(model, 'neck', None), PixelTextNeck):
+        cfg.model.neck.text_encoder = None
+        cfg.model.neck.prompt = dict(type='TextEmbeddings', embed_dim=model.neck.embed_dim)
+        cfg.model.neck.class_names = list(model.neck.class_names)
+    if 'pretrained' in cfg.model.backbone:
+        cfg.model.backbone.pretrained = None
+    folder.mkdir(parents=True, exist_ok=True)
+    config, checkpoint, part = folder / 'config.py', folder / 'model.pth', folder / 'model.part'
+    try:
+        torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=model.dataset_meta)),
+                   part)
+        cfg.dump(config)
+        part.replace(checkpoint)
+    finally:
+        part.unlink(missing_ok=True)
+    return config, checkpoint
+
+
+class WholeImage(nn.Module):
+    """A segmentor from pixels to logits, in whole-image mode, with nothing but tensors.
+
+    Args:
+        model: the segmentor; a copy is kept.
+    """
+
+    def __init__(self, model: EncoderDecoder) -> None:
+        super().__init__()
+        self.model = deepcopy(model)
+        self.eval()
+        for parent in list(self.model.modules()):
+            for name, child in parent.named_children():
+                if isinstance(child, Upsample):  # takes its size for a constant in export
+                    setattr(parent, name, nn.Upsample(
+                        child.size, child.scale_factor, child.mode, child.align_corners))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, K, H, W) of images (B, 3, H, W), RGB in [0, 255]."""
+        normalise = self.model.data_preprocessor
+        features = self.model.extract_feat((images - normalise.mean) / normalise.std)
+        return F.interpolate(self.model.decode_head(features), size=images.shape[2:],
+                             mode='bilinear', align_corners=self.model.align_corners)
+
+
+def export_onnx(model: EncoderDecoder, path: Path, sizes: Sequence[tuple[int, int]]) -> float:
+    """Write a segmentor as ONNX and compare it with PyTorch in onnxruntime.
+
+    The text embeddings are constants; where they depend on the image, the text tower is part of
+    the graph. The input is ``images`` (B, 3, H, W), float32, RGB in [0, 255], of any size; the
+    output ``logits`` (B, K, H, W). The class names are in the file's metadata, as JSON.
+
+    Args:
+        model: the segmentor, with its weights; it is not changed.
+        path: the file to write; it stays unwritten if the results differ.
+        sizes: heights and widths to compare at.
+
+    Returns:
+        The largest difference of a logit, over the largest logit.
+
+    Raises:
+        ValueError: if a difference is over 1e-3.
+    """
+    import onnxruntime
+
+    whole = WholeImage(model)
+    neck = getattr(whole.model, 'neck', None)
+    if isinstance(neck, PixelTextNeck) and not neck.prompt.depends_on_image:
+        drop_text_tower(whole.model)
+    dynamic = torch.export.Dim.DYNAMIC
+    with torch.no_grad():
+        program = torch.onnx.export(
+            whole, (torch.rand(2, 3, 96, 160) * 255, ), dynamo=True, verbose=False,
+            input_names=['images'], output_names=['logits'],
+            dynamic_shapes=dict(images={0: dynamic, 2: dynamic, 3: dynamic}))
+    program.model.metadata_props['classes'] = json.dumps(list(model.dataset_meta['classes']))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix('.part')
+    program.save(part)
+
+    worst = 0.0
+    try:
+        session = onnxruntime.InferenceSession(part)
+        for count, size in enumerate(sizes, start=1):
+            images = torch.rand(count, 3, *size) * 255
+            with torch.no_grad():
+                expected = whole(images)
+            logits = torch.from_numpy(session.run(None, {'images': images.numpy()})[0])
+            worst = max(worst, float((logits - expected).abs().max() / expected.abs().max()))
+        if worst > 1e-3:
+            raise ValueError(f'the logits in onnxruntime differ from those of PyTorch by '
+                             f'{worst:.1e} of the largest; nothing was written')
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return worst

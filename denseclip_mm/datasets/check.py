@@ -1,0 +1,238 @@
+"""Reading a dataset before training: what its masks hold, and what is wrong with them."""
+
+import tempfile
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from denseclip_mm.apis.config import dataset_leaves
+from denseclip_mm.models.vocabulary import read_class_names
+
+import mmcv
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
+from mmengine import fileio
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
+from mmseg.datasets import BaseSegDataset
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.registry import DATASETS
+from PIL import Image
+from tqdm.contrib.concurrent import thread_map
+
+VOID = 255  # LoadAnnotations writes it; mmseg's heads and metrics ignore it
+NAMED = 3  # files that a message names
+VALUES = 10  # wrong values that have a message of their own
+
+EMPTY = "folders without images: {}; img_suffix has to be the images' ending"
+NO_MASK = ('images without a mask: {}; add the masks or take the images out (a mask is named like '
+           'its image, with seg_map_suffix in place of img_suffix)')
+NO_IMAGE = ('masks without an image: {}; add the images or take the masks out (images that do not '
+            'end with img_suffix are not seen)')
+BAD_IMAGE = 'images that cannot be read: {}; write them anew'
+BAD_MASK = 'masks that cannot be read: {}; write them anew'
+NO_LABELS = 'masks that are not one channel of whole numbers: {}; write classes, not colours'
+SIZES = 'masks of another size than their image: {}; resize them by nearest neighbour'
+ALL_VOID = 'masks that are void everywhere: {}; nothing is learned from them'
+
+
+@dataclass
+class Report:
+    """What the images and masks of a split hold.
+
+    Attributes:
+        split: ``train``, ``val`` or ``test``.
+        classes: their names; the place of a name is its label.
+        num_images: images that the dataset lists.
+        pixels: how many have each label, void included.
+        images: how many have each label, void included.
+        problems: names of files, by the message about them.
+        outside: pixels of each file, by the value in the file that is neither a class nor void.
+        disagreements: of the model with the classes, a message each.
+    """
+
+    split: str
+    classes: list[str]
+    num_images: int = 0
+    pixels: Counter[int] = field(default_factory=Counter)
+    images: Counter[int] = field(default_factory=Counter)
+    problems: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    outside: defaultdict[int, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    disagreements: list[str] = field(default_factory=list)
+
+    def errors(self) -> list[str]:
+        """What would stop the training or spoil it, a line each."""
+        lines = [message.format(_name(files)) for message, files in self.problems.items()
+                 if message != ALL_VOID]
+        worst = sorted(self.outside.items(), key=lambda item: sum(item[1].values()), reverse=True)
+        wanted = f'which is no class (0 to {len(self.classes) - 1}) and not void ({VOID})'
+        lines += [f'masks that hold {value}, {wanted}: {_name(list(files))}, '
+                  f'{sum(files.values()):,} pixels' for value, files in worst[:VALUES]]
+        if worst[VALUES:]:
+            lines.append(f'and {len(worst) - VALUES} more such values')
+        return lines + self.disagreements
+
+    def warnings(self) -> list[str]:
+        """What may be meant so, a line each."""
+        absent = [name for index, name in enumerate(self.classes) if not self.pixels[index]]
+        lines = [f'classes that never occur: {", ".join(absent)}'] if absent else []
+        void = self.problems.get(ALL_VOID)
+        return [*lines, ALL_VOID.format(_name(void))] if void else lines
+
+
+def check_split(cfg: Config, split: str) -> Report:
+    """Read every image and mask of a split as training would, showing a progress bar.
+
+    Args:
+        cfg: config with ``<split>_dataloader``; wrappers around its dataset are looked through.
+        split: ``train``, ``val`` or ``test``.
+
+    Returns:
+        The report; its ``errors()`` are empty if all is well.
+
+    Raises:
+        ValueError: if a dataset cannot be built, names no classes, reads files by other means than
+            ``LoadImageFromFile`` and ``LoadAnnotations``, or is joined with one of other classes.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    report, loader = None, f'{split}_dataloader'
+    for key, leaf in dataset_leaves(f'{loader}.dataset', cfg[loader].dataset):
+        loaders = _loaders(leaf, key)
+        dataset = _build(leaf, key)
+        classes = list(dataset.metainfo.get('classes', []))
+        if not classes:
+            raise ValueError(f'{key} names no classes; give metainfo=dict(classes=[...])')
+        report = report or Report(split, classes)
+        if classes != report.classes:
+            raise ValueError(f'{key} has other classes than the datasets it is joined with')
+        if loaders[1].reduce_zero_label not in (None, dataset.reduce_zero_label):
+            raise ValueError(
+                f'{key} has reduce_zero_label={dataset.reduce_zero_label}, its LoadAnnotations '
+                f'{loaders[1].reduce_zero_label}; set it in the dataset alone')
+        _read_all(dataset, loaders, report)
+    report.disagreements = compare_classes(cfg, report.classes, split)
+    return report
+
+
+def compare_classes(cfg: Config, classes: list[str], split: str) -> list[str]:
+    """Say, a line each, where a config's neck and heads disagree with the classes of its data.
+
+    The neck's names may be others, but not the same in another order.
+    """
+    model, lines = cfg.get('model', {}), []
+    wanted = f'but the {split} set has {len(classes)} classes; make them equal'
+    neck = model.get('neck') or {}
+    if 'class_names' in neck:
+        names = read_class_names(neck['class_names'])
+        if len(names) != len(classes):
+            lines.append(f'neck.class_names are {len(names)}, {wanted}')
+        elif set(names) == set(classes) and names != classes:
+            lines.append(f'neck.class_names are the classes of the {split} set in another order; '
+                         'the place of a name is its label')
+    for name in ('decode_head', 'auxiliary_head'):
+        heads = model.get(name) or []
+        for head in [heads] if isinstance(heads, dict) else heads:
+            if head.get('num_classes') != len(classes):
+                lines.append(f'{name}.num_classes is {head.get("num_classes")}, {wanted}')
+    return lines
+
+
+def _name(files: list[str]) -> str:
+    more = f' and {len(files) - NAMED} more' if len(files) > NAMED else ''
+    return f'{len(files):,} ({", ".join(files[:NAMED])}{more})'
+
+
+def _loaders(leaf: dict[str, Any], key: str) -> tuple[LoadImageFromFile, LoadAnnotations]:
+    try:
+        steps = {type(step): step for step in Compose(leaf.get('pipeline', [])).transforms}
+    except Exception as error:  # whatever a config can get wrong
+        raise ValueError(f'the pipeline of {key}: {error}') from error
+    for stock in (LoadImageFromFile, LoadAnnotations):
+        if stock not in steps:
+            raise ValueError(f'the pipeline of {key} has no {stock.__name__}, which reads what is '
+                             'checked here; choose other splits by --split')
+    return steps[LoadImageFromFile], steps[LoadAnnotations]
+
+
+def _build(leaf: dict[str, Any], key: str) -> BaseSegDataset:
+    try:
+        dataset = DATASETS.build(dict(leaf, pipeline=[], lazy_init=True, serialize_data=False))
+        for name in ('img_path', 'seg_map_path'):
+            folder = dataset.data_prefix.get(name)
+            if not folder or not Path(folder).is_dir():
+                raise FileNotFoundError(f'data_prefix.{name}: there is no folder {folder!r} '
+                                        f'(looked from {Path.cwd()})')
+        dataset.full_init()
+    except Exception as error:  # whatever a config can get wrong
+        raise ValueError(f'{key}: {error}') from error
+    return dataset
+
+
+def _read_all(dataset: BaseSegDataset, loaders: tuple[LoadImageFromFile, LoadAnnotations],
+              report: Report) -> None:
+    images, masks = dataset.data_prefix['img_path'], dataset.data_prefix['seg_map_path']
+    if not dataset.data_list:
+        report.problems[EMPTY].append(images)
+    becomes, known = _labels_of_values(dataset), {*range(len(report.classes)), VOID}
+    samples = thread_map(partial(_read, loaders=loaders), dataset.data_list, desc=report.split,
+                         unit='image', leave=False)
+    report.num_images += len(samples)
+    for info, (problems, values) in zip(dataset.data_list, samples, strict=True):
+        labels: Counter[int] = Counter()
+        for value, pixels in values.items():
+            label = becomes.get(value)  # None over 255, which LoadAnnotations would cut to 8 bits
+            if label in known:
+                labels[label] += pixels
+            else:
+                report.outside[value][info['seg_map_path']] = pixels
+        report.pixels.update(labels)
+        report.images.update(labels.keys())
+        if labels and labels[VOID] == sum(values.values()):
+            problems[ALL_VOID] = info['seg_map_path']
+        for message, file in problems.items():
+            report.problems[message].append(file)
+    if not dataset.ann_file:  # which would be a list of the images that are meant
+        files = partial(fileio.list_dir_or_file, list_dir=False, recursive=True)
+        ending = dataset.seg_map_suffix
+        stems = {name.removesuffix(dataset.img_suffix)
+                 for name in files(images, suffix=dataset.img_suffix)}
+        if alone := sorted(name for name in files(masks, suffix=ending)
+                           if name.removesuffix(ending) not in stems):
+            report.problems[NO_IMAGE] += [f'{masks}/{name}' for name in alone]
+
+
+def _labels_of_values(dataset: BaseSegDataset) -> dict[int, int]:
+    """What LoadAnnotations makes of each value of a file."""
+    with tempfile.NamedTemporaryFile(suffix='.png') as file:
+        Image.fromarray(np.arange(256, dtype=np.uint8)[None].repeat(2, 0)).save(file.name)
+        sample = LoadAnnotations()(dict(
+            seg_map_path=file.name, label_map=dataset.label_map, seg_fields=[],
+            reduce_zero_label=dataset.reduce_zero_label))
+    return dict(enumerate(sample['gt_seg_map'][0].tolist()))
+
+
+def _read(info: dict[str, Any], loaders: tuple[LoadImageFromFile, LoadAnnotations]
+          ) -> tuple[dict[str, str], dict[int, int]]:
+    """The files with problems, by message, and the mask's pixels by their value in the file."""
+    (image, mask), (load_image, load_mask) = (info['img_path'], info['seg_map_path']), loaders
+    problems, size = {}, None
+    try:
+        size = load_image(dict(img_path=image))['ori_shape']
+    except Exception as error:  # decoders raise what they like
+        problems[BAD_IMAGE] = f'{image}: {error}'
+    if not fileio.exists(mask, load_mask.backend_args):
+        return {**problems, NO_MASK: image}, {}
+    try:
+        labels = mmcv.imfrombytes(fileio.get(mask, load_mask.backend_args), flag='unchanged',
+                                  backend=load_mask.imdecode_backend).squeeze()
+    except Exception as error:
+        return {**problems, BAD_MASK: f'{mask}: {error}'}, {}
+    if labels.ndim != 2 or labels.dtype.kind not in 'biu':
+        return {**problems, NO_LABELS: f'{mask}: {labels.shape} {labels.dtype}'}, {}
+    if size not in (None, labels.shape):
+        problems[SIZES] = f'{mask}: {labels.shape}, its image {size}'
+    values, pixels = np.unique(labels, return_counts=True)
+    return problems, dict(zip(values.astype(int).tolist(), pixels.tolist(), strict=True))

@@ -1,0 +1,229 @@
+"""DenseCLIP, as one neck. Read this file to understand the package.
+
+    feature maps, (global, dense) <- backbone
+    text        = text tower(prompt(class names))          (some prompts look at the image, too)
+    text        = text + gamma * context decoder(text, [global, dense])
+    score map   = cos(dense, text)
+    outputs     = wrapped neck(feature maps, one of them with the score map concatenated), score map
+
+Shapes: B images, K classes, S texts (classes and their synonyms), N = 1 + H * W visual tokens,
+C embedding channels, H, W size of the dense embedding.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from denseclip_mm.models.vocabulary import Vocabulary, read_class_names
+
+import torch
+from mmengine.model import BaseModule
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PixelTextNeck(BaseModule):
+    """Language guidance for a dense predictor (DenseCLIP, Rao et al. 2022, sections 3.2 and 3.3).
+
+    Args:
+        prompt: config of the prompt: ``LearnedContext``, ``ConditionalContext``, ``VisualContext``,
+            ``TemplatePrompt`` or ``TextEmbeddings``.
+        class_names: a dataset alias known to mmseg, a file with a name a line, or the names;
+            ``a;b`` are synonyms of one class.
+        neck: config of the neck that takes the feature maps. Its ``in_channels[score_map_index]``
+            is that of the backbone; the K score maps are added here. None for a model that
+            segments by the score map alone, which is then the only output.
+        score_map_index: the feature map that the score map is concatenated to; it has to be of
+            the dense embedding's size. None without a neck.
+        text_encoder: config of the text tower; None with ``TextEmbeddings``.
+        context_decoder: config of the post-model prompting; None leaves the text as it is.
+        gamma: initial scale of the decoder's residual, one per channel.
+        output_score_map: append the score map (cosines in [-1, 1]) to the outputs.
+        synonyms: the score of a class with several texts is their ``'best'`` or their ``'mean'``.
+
+    Raises:
+        ValueError: if the class names are faulty (see :func:`read_class_names`), too long for the
+            tower, ``score_map_index`` is no index of the neck's ``in_channels``, or ``synonyms``
+            is neither.
+    """
+
+    def __init__(self, *, prompt: dict[str, Any], class_names: str | Sequence[str],
+                 neck: dict[str, Any] | None = None, score_map_index: int | None = None,
+                 text_encoder: dict[str, Any] | None = None,
+                 context_decoder: dict[str, Any] | None = None, gamma: float = 1e-4,
+                 output_score_map: bool = True, synonyms: str = 'best') -> None:
+        super().__init__()
+        vocabulary = Vocabulary(read_class_names(class_names), synonyms)
+        self.neck = None
+        if neck is not None:
+            channels = list(neck['in_channels'])
+            if score_map_index not in range(len(channels)):
+                raise ValueError(f'score_map_index={score_map_index} is no index of the wrapped '
+                                 f"neck's in_channels={channels}")
+            channels[score_map_index] += len(vocabulary.names)
+            self.neck = MODELS.build({**neck, 'in_channels': channels})
+        elif score_map_index is not None or not output_score_map:
+            raise ValueError('without a neck the score map is the only output; leave '
+                             'score_map_index and output_score_map out')
+        self.score_map_index = score_map_index
+        self.output_score_map = output_score_map
+
+        self.text_encoder = MODELS.build(text_encoder) if text_encoder is not None else None
+        self.prompt = MODELS.build(
+            prompt, default_args=dict(text_encoder=self.text_encoder, texts=vocabulary.texts))
+        vocabulary.trees = self.prompt.vocabulary(self.text_encoder, vocabulary.texts)
+        self.vocabulary = vocabulary
+        self.decoder_vocabulary = vocabulary
+        source = self.prompt if self.text_encoder is None else self.text_encoder
+        self.embed_dim: int = source.embed_dim
+
+        self.context_decoder = None
+        if context_decoder is not None:
+            self.context_decoder = MODELS.build(
+                context_decoder, default_args=dict(embed_dim=self.embed_dim))
+            self.gamma = nn.Parameter(torch.full((self.embed_dim, ), gamma))
+        self._cache: dict[Vocabulary, tuple[tuple, Tensor]] = {}
+
+    @property
+    def class_names(self) -> list[str]:
+        """The K names that the score map answers to."""
+        return self.vocabulary.names
+
+    def init_weights(self) -> None:
+        """Load the tower, then start the contexts from words if the prompt asks for it."""
+        super().init_weights()
+        if hasattr(self.prompt, 'start_from_words'):
+            self.prompt.start_from_words(self.text_encoder)
+
+    def set_class_names(self, class_names: str | Sequence[str]) -> None:
+        """Change the vocabulary of a built model; contexts and decoder carry over.
+
+        The wrapped neck takes as many score maps as it was built for: a vocabulary of that size
+        takes their place too; with another size it goes on receiving those of its own classes, and
+        only the score map of the output follows.
+
+        Raises:
+            ValueError: if the prompt is class-specific, or the names are faulty; the model is then
+                as before.
+        """
+        if self.prompt.class_specific:
+            raise ValueError(f'{type(self.prompt).__name__} holds vectors of its own for every '
+                             f'class; its {len(self.class_names)} names cannot be changed')
+        vocabulary = Vocabulary(read_class_names(class_names), self.vocabulary.synonyms)
+        vocabulary.trees = self.prompt.vocabulary(self.text_encoder, vocabulary.texts)
+        vocabulary.to(self.vocabulary.class_of_text.device)
+        self._cache.clear()
+        self.vocabulary = vocabulary
+        if len(vocabulary.names) == len(self.decoder_vocabulary.names):
+            self.decoder_vocabulary = vocabulary
+
+    def forward(self, inputs: Sequence[Tensor | tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+        """Join language and image.
+
+        Args:
+            inputs: feature maps (B, C_i, H_i, W_i), and last the pair of the global embedding
+                (B, C) and the dense embedding (B, C, H, W).
+
+        Returns:
+            The wrapped neck's outputs, then the score map (B, K, H, W) if ``output_score_map``;
+            without a neck the score map alone.
+
+        Raises:
+            ValueError: if the embeddings are not the text tower's size, or the dense embedding is
+                not of the size of feature map ``score_map_index``.
+        """
+        maps, (image_BC, dense_BCHW) = list(inputs[:-1]), inputs[-1]
+        self.check_embed_dim(dense_BCHW.shape[1])
+        tokens_BNC = torch.cat([image_BC[:, :, None], dense_BCHW.flatten(2)], dim=2).mT
+        if self.neck is None:
+            return (self.score_map(self.vocabulary, tokens_BNC, dense_BCHW), )
+        self._check_size(maps, dense_BCHW)
+        score_map = self.score_map(self.decoder_vocabulary, tokens_BNC, dense_BCHW)
+        index = self.score_map_index
+        maps[index] = torch.cat([maps[index], score_map], dim=1)
+        outputs = tuple(self.neck(maps))
+        if not self.output_score_map:
+            return outputs
+        if self.vocabulary is not self.decoder_vocabulary:
+            score_map = self.score_map(self.vocabulary, tokens_BNC, dense_BCHW)
+        return (*outputs, score_map)
+
+    def score_map(self, vocabulary: Vocabulary, tokens_BNC: Tensor, dense_BCHW: Tensor) -> Tensor:
+        """Cosine of every cell with every class (section 3.2): (B, K, H, W)."""
+        text_BSC = self.text_embeddings(vocabulary, tokens_BNC).to(dense_BCHW.dtype)
+        if self.context_decoder is not None:
+            text_BSC = text_BSC.expand(dense_BCHW.shape[0], -1, -1)
+            text_BSC = text_BSC + self.gamma * self.context_decoder(text_BSC, tokens_BNC)
+        text_BSC = F.normalize(text_BSC, dim=2)
+        cells_BCN = F.normalize(dense_BCHW, dim=1).flatten(2)
+        score_BSHW = (text_BSC @ cells_BCN).unflatten(2, dense_BCHW.shape[2:])
+        return vocabulary.score_of_classes(score_BSHW)
+
+    def text_embeddings(self, vocabulary: Vocabulary, tokens_BNC: Tensor) -> Tensor:
+        """Embeddings of the texts: (B, S, C) if the prompt depends on the image, else (1, S, C).
+
+        Those that do not are computed once in evaluation, and kept until a weight, the mode or the
+        names change. While gradients are recorded they are always computed.
+        """
+        if (self.text_encoder is None or self.prompt.depends_on_image or self.training
+                or torch.is_grad_enabled()):
+            return self.prompt(self.text_encoder, vocabulary.trees, tokens_BNC)
+        return self._kept_text_embeddings(vocabulary)
+
+    @torch.compiler.disable  # addresses and versions of tensors are not for a graph
+    def _kept_text_embeddings(self, vocabulary: Vocabulary) -> Tensor:
+        tensors = chain.from_iterable(chain(module.parameters(), module.buffers())
+                                      for module in (self.prompt, self.text_encoder))
+        state = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+                      for tensor in tensors)
+        kept = self._cache.get(vocabulary)
+        if kept is None or kept[0] != state:
+            # What is kept serves with and without autocast: compute it in the weights' precision.
+            with torch.autocast(vocabulary.class_of_text.device.type, enabled=False):
+                kept = (state, self.prompt(self.text_encoder, vocabulary.trees))
+            self._cache[vocabulary] = kept
+        return kept[1]
+
+    def train(self, mode: bool = True) -> 'PixelTextNeck':
+        """Switch mode, dropping the kept text embeddings.
+
+        To evaluation too: hooks that swap weights through ``.data`` (EMA) do so just before it, and
+        leave no other trace.
+        """
+        self._cache.clear()
+        return super().train(mode)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
+                              *args: Any) -> None:
+        # mmengine loads what fits and only warns of the rest: a random model, seemingly loaded.
+        if prefix + 'lateral_convs.0.conv.weight' in state_dict:  # the FPN itself was the neck
+            raise ValueError('the neck of this checkpoint is an FPN, not a PixelTextNeck: a model '
+                             'without language, which has a config of its own, or a published '
+                             'DenseCLIP checkpoint for mmseg 0.x; turn that into one for this '
+                             'package with tools/convert_checkpoint.py')
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def check_embed_dim(self, channels: int) -> None:
+        """Refuse an image that is not embedded where the text is.
+
+        Args:
+            channels: C of the backbone's embeddings.
+
+        Raises:
+            ValueError: if the text is embedded in another number of channels.
+        """
+        if channels != self.embed_dim:
+            raise ValueError(
+                f'the image is embedded in {channels} channels, the text in {self.embed_dim}; '
+                'use the image and text tower of one model, or set embed_dim of AlignedBackbone '
+                f'to {self.embed_dim}')
+
+    def _check_size(self, maps: Sequence[Tensor], dense_BCHW: Tensor) -> None:
+        size = dense_BCHW.shape[2:]
+        if maps[self.score_map_index].shape[2:] != size:
+            fitting = [index for index, fmap in enumerate(maps) if fmap.shape[2:] == size]
+            raise ValueError(
+                f'score_map_index={self.score_map_index} is a map of '
+                f'{tuple(maps[self.score_map_index].shape[2:])} cells, but the dense embedding has '
+                f'{tuple(size)}; use {fitting or "a backbone with a map of that size"}')

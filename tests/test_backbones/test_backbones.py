@@ -1,0 +1,656 @@
+"""Backbones: maps, embedding pair and options, against open_clip's own towers and torch's parts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from denseclip_mm.backbones import (
+    AlignedBackbone,
+    CLIPConvNeXt,
+    CLIPResNet,
+    CLIPVisionTransformer,
+    DenseAttentionPool,
+)
+
+import open_clip
+import pytest
+import torch
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+EMBED_DIM = 24
+CONVNEXT_VISION = dict(timm_model_name='test_convnext', timm_pool='', timm_proj='linear',
+                       image_size=64)
+STOCK_RESNET = dict(type='ResNetV1c', depth=18, stem_channels=16, base_channels=16)
+TIMM_RESNET = dict(type='TIMMBackbone', model_name='test_resnet', pretrained=False,
+                   features_only=True, out_indices=(1, 2, 3, 4))
+
+
+@pytest.fixture
+def tiny_convnext(tiny_resnet: dict) -> dict:
+    """open_clip config of timm's smallest ConvNeXt (24 to 64 channels) and a 2-layer text tower."""
+    return dict(tiny_resnet, vision_cfg=dict(CONVNEXT_VISION))
+
+
+@pytest.fixture
+def deep_vit(tiny_vit: dict) -> dict:
+    """open_clip config of a ViT with a block more than the maps need."""
+    return dict(tiny_vit, vision_cfg=dict(tiny_vit['vision_cfg'], layers=6))
+
+
+def up(size: int) -> int:
+    """Half, rounded up: what a convolution of stride 2 with padding leaves."""
+    return -(-size // 2)
+
+
+def down(size: int) -> int:
+    """Half, rounded down: what pooling by 2 leaves."""
+    return size // 2
+
+
+def repeated(halve: Callable[[int], int], size: int) -> list[int]:
+    """Sizes of four stages of which each but the first halves its input."""
+    sizes = [size]
+    while len(sizes) < 4:
+        sizes.append(halve(sizes[-1]))
+    return sizes
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A backbone under test.
+
+    Attributes:
+        type: the class.
+        config: the fixture that holds its open_clip config; None for stock backbones.
+        arguments: beside ``model``.
+        channels: of its maps.
+        sizes: side of the input to sides of the maps.
+        dense: which map has the size of the dense embedding.
+        stages: the stem and the stages, as beginnings of parameter names.
+        last: the first layer of the last block.
+    """
+
+    type: type[nn.Module]
+    config: str | None
+    arguments: dict
+    channels: tuple[int, ...]
+    sizes: Callable[[int], list[int]]
+    dense: int = 3
+    stages: tuple[str | tuple[str, ...], ...] = ()
+    last: str = ''
+
+    def build(self, request: pytest.FixtureRequest, **changes: object) -> nn.Module:
+        """By its registered name, as a config builds it; the same weights every time."""
+        arguments = dict(self.arguments, type=self.type.__name__)
+        if self.config is not None:
+            arguments['model'] = request.getfixturevalue(self.config)
+        torch.manual_seed(0)
+        return randomise(MODELS.build({**arguments, **changes}))
+
+
+CLIP_KINDS = {
+    'resnet': Kind(
+        CLIPResNet, 'tiny_resnet', dict(), (32, 64, 128, 256),
+        lambda side: repeated(down, up(side) // 2),
+        stages=(('tower.conv', 'tower.bn'), *(f'tower.layer{n}.' for n in (1, 2, 3, 4))),
+        last='tower.layer4.0.conv1'),
+    'vit': Kind(
+        CLIPVisionTransformer, 'tiny_vit', dict(out_indices=(0, 1, 2, 3)), (64, ) * 4,
+        lambda side: [side // 16 * 4, side // 16 * 2, side // 16, side // 32], dense=2,
+        stages=(('tower.conv1.', 'tower.class_embedding', 'tower.positional_embedding',
+                 'tower.ln_pre.'), *(f'tower.transformer.resblocks.{n}.' for n in range(4))),
+        last='tower.transformer.resblocks.3.ln_1'),
+    'convnext': Kind(
+        CLIPConvNeXt, 'tiny_convnext', dict(), (24, 32, 48, 64),
+        lambda side: repeated(down, side // 4),
+        stages=('tower.trunk.stem.', *(f'tower.trunk.stages.{n}.' for n in range(4))),
+        last='tower.trunk.stages.3.blocks.0.conv_dw'),
+}
+STOCK_KINDS = {
+    f'aligned-{name}': Kind(
+        AlignedBackbone, None,
+        dict(backbone=backbone, embed_dim=EMBED_DIM, image_size=64, head_channels=16), channels,
+        lambda side: repeated(up, up(up(side))))
+    for name, backbone, channels in (('mmseg', STOCK_RESNET, (16, 32, 64, 128)),
+                                     ('timm', TIMM_RESNET, (32, 48, 192, 96)))
+}
+KINDS = CLIP_KINDS | STOCK_KINDS
+CUT_VIT = Kind(CLIPVisionTransformer, 'deep_vit', dict(out_indices=(0, 1, 2, 4)), (64, ) * 4,
+               CLIP_KINDS['vit'].sizes, dense=2)
+
+
+def each(kinds: dict[str, Kind], *without: str) -> pytest.MarkDecorator:
+    kinds = {name: kind for name, kind in kinds.items() if name not in without}
+    return pytest.mark.parametrize('kind', kinds.values(), ids=kinds.keys())
+
+
+def randomise(module: nn.Module) -> nn.Module:
+    """Make every tensor count: zero-initialised norms and layer scales would hide what follows."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            if tensor.is_floating_point() and tensor.ndim < 2:
+                noise = torch.rand(tensor.shape, generator=generator)
+                tensor.copy_(noise - 0.5 if name.endswith(('bias', 'mean')) else noise + 0.5)
+    return module
+
+
+def images(height: int = 64, width: int = 64) -> Tensor:
+    return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(height + width))
+
+
+def flat(outputs: tuple) -> list[Tensor]:
+    """Maps and, if it is there, the embedding pair."""
+    return [*outputs[:-1], *outputs[-1]] if isinstance(outputs[-1], tuple) else list(outputs)
+
+
+def resized(table: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """A position table resized bilinearly: each axis a matrix of hat functions."""
+    rows, columns = (hats(*sizes) for sizes in zip(source, target, strict=True))
+    cells = table[1:].detach().unflatten(0, source)
+    cells = torch.einsum('tr,uc,rcd->tud', rows, columns, cells)
+    return torch.cat([table[:1].detach(), cells.flatten(0, 1)])
+
+
+def hats(source: int, target: int) -> Tensor:
+    """(target, source) weights of linear interpolation between the centres of cells."""
+    centres = ((torch.arange(target) + 0.5) * source / target - 0.5).clamp(0, source - 1)
+    return (1 - (centres[:, None] - torch.arange(source)).abs()).clamp(min=0)
+
+
+def save_clip(config: dict, path: Path) -> open_clip.CLIP:
+    """A whole open_clip model, random in every tensor, and its state dict at the path."""
+    torch.manual_seed(3)
+    clip = randomise(open_clip.CLIP(**config)).eval().requires_grad_(False)
+    torch.save(clip.state_dict(), path)
+    return clip
+
+
+def close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-5) -> None:
+    assert ours.shape == theirs.shape
+    assert (ours - theirs).norm() <= tolerance * theirs.norm()
+
+
+def attention_pool(pool: nn.Module, fmap: Tensor, num_heads: int,
+                   grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """CLIP's attention pool by torch's own multi-head attention: global and dense embedding."""
+    width, size = fmap.shape[1], tuple(fmap.shape[2:])
+    attention = nn.MultiheadAttention(width, num_heads, batch_first=True)
+    projections = (pool.q_proj, pool.k_proj, pool.v_proj)
+    with torch.no_grad():
+        attention.in_proj_weight.copy_(torch.cat([layer.weight for layer in projections]))
+        attention.in_proj_bias.copy_(torch.cat([layer.bias for layer in projections]))
+        attention.out_proj.weight.copy_(torch.eye(width))
+        cells = torch.einsum('bchw->bhwc', fmap).flatten(1, 2)
+        tokens = torch.cat([cells.mean(1, keepdim=True), cells], dim=1)
+        tokens = tokens + resized(pool.positional_embedding, grid, size)
+        tokens = attention(tokens, tokens, tokens)[0] @ pool.c_proj.weight.T + pool.c_proj.bias
+    return tokens[:, 0], torch.einsum('bnc->bcn', tokens[:, 1:]).reshape(len(fmap), -1, *size)
+
+
+# Shapes
+
+
+@each(KINDS)
+@pytest.mark.parametrize(('height', 'width'), [(64, 64), (96, 64), (75, 101)])
+def test_maps_and_embedding_pair(kind: Kind, height: int, width: int,
+                                 request: pytest.FixtureRequest) -> None:
+    backbone = kind.build(request).eval()
+    with torch.no_grad():
+        *maps, (image, dense) = backbone(images(height, width))
+    sizes = list(zip(kind.sizes(height), kind.sizes(width), strict=True))
+    assert [tuple(fmap.shape) for fmap in maps] == [
+        (2, channels, *size) for channels, size in zip(kind.channels, sizes, strict=True)]
+    assert image.shape == (2, EMBED_DIM)
+    assert dense.shape == (2, EMBED_DIM, *sizes[kind.dense])
+    assert backbone.embed_dim == EMBED_DIM
+    for tensor in (*maps, image, dense):
+        assert tensor.isfinite().all()
+        assert not torch.equal(tensor[0], tensor[1])
+
+
+@each(KINDS)
+@pytest.mark.parametrize('image_size', [64, (64, 128)])
+def test_image_size_sets_the_rows_of_the_position_table(
+        kind: Kind, image_size: int | tuple[int, int], request: pytest.FixtureRequest) -> None:
+    backbone = kind.build(request, image_size=image_size)
+    height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+    rows = 1 + kind.sizes(height)[kind.dense] * kind.sizes(width)[kind.dense]
+    assert [len(table) for name, table in backbone.named_parameters()
+            if name.endswith('positional_embedding')] == [rows] * (kind.type is not CLIPConvNeXt)
+
+
+# Values
+
+
+@each(CLIP_KINDS)
+@pytest.mark.parametrize('size', [(64, 64), (96, 64), (160, 128)])
+def test_global_embedding_equals_open_clip(kind: Kind, size: tuple[int, int], tmp_path: Path,
+                                           request: pytest.FixtureRequest) -> None:
+    """At sizes that are not the model's own, open_clip's tower is given a resized table."""
+    clip = save_clip(request.getfixturevalue(kind.config), tmp_path / 'clip.pt')
+    backbone = kind.build(request, pretrained=str(tmp_path / 'clip.pt'))
+    backbone.init_weights()
+    with torch.no_grad():
+        image, _ = backbone.eval()(images(*size))[-1]
+        owner = {CLIPResNet: getattr(clip.visual, 'attnpool', None),
+                 CLIPVisionTransformer: clip.visual, CLIPConvNeXt: None}[kind.type]
+        if owner is not None:
+            grid, own = (tuple(kind.sizes(side)[kind.dense] for side in sides)
+                         for sides in (size, (64, 64)))
+            owner.positional_embedding = nn.Parameter(
+                resized(owner.positional_embedding, own, grid))
+        close(image, clip.visual(images(*size)))
+
+
+@each(CLIP_KINDS, 'vit')
+def test_maps_equal_open_clip(kind: Kind, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    clip = save_clip(request.getfixturevalue(kind.config), tmp_path / 'clip.pt')
+    backbone = kind.build(request, pretrained=str(tmp_path / 'clip.pt'))
+    backbone.init_weights()
+    with torch.no_grad():
+        maps = backbone.eval()(images(75, 101))[:4]
+        theirs = clip.visual.forward_intermediates(images(75, 101), indices=4,
+                                                   intermediates_only=True)
+    for ours, expected in zip(maps, theirs['image_intermediates'], strict=True):
+        close(ours, expected)
+
+
+def test_vit_pyramid_and_dense_embedding(tiny_vit: dict, tmp_path: Path) -> None:
+    """From open_clip's intermediate tokens, by functional calls with the pyramid's weights."""
+    clip = save_clip(tiny_vit, tmp_path / 'clip.pt').visual
+    backbone = CLIPVisionTransformer(model=tiny_vit, pretrained=str(tmp_path / 'clip.pt'),
+                                     out_indices=(0, 1, 2, 3))
+    randomise(backbone).init_weights()
+    with torch.no_grad():
+        *maps, (_, dense) = backbone.eval()(images())
+        taken = clip.forward_intermediates(images(), indices=[0, 1, 2, 3])['image_intermediates']
+        tokens = clip.ln_post(clip.transformer(clip._embeds(images())))[:, 1:] @ clip.proj
+
+        weights = dict(backbone.pyramid.named_parameters())
+        weights.update(backbone.pyramid.named_buffers())
+
+        def normed(level: int) -> Tensor:
+            return F.group_norm(taken[level], 1, weights[f'{level}.0.weight'],
+                                weights[f'{level}.0.bias'])
+
+        def doubled(fmap: Tensor, name: str) -> Tensor:
+            return F.conv_transpose2d(fmap, weights[f'{name}.weight'], weights[f'{name}.bias'],
+                                      stride=2)
+
+        finest = F.batch_norm(doubled(normed(0), '0.1'), weights['0.2.running_mean'],
+                              weights['0.2.running_var'], weights['0.2.weight'],
+                              weights['0.2.bias'])
+        expected = [doubled(F.gelu(finest), '0.4'), doubled(normed(1), '1.1'), normed(2),
+                    F.max_pool2d(normed(3), 2)]
+    for ours, theirs in zip(maps, expected, strict=True):
+        close(ours, theirs)
+    close(dense, tokens.transpose(1, 2).reshape(2, EMBED_DIM, 4, 4))
+
+
+def test_convnext_dense_embedding_is_the_head_of_every_cell(tiny_convnext: dict) -> None:
+    backbone = randomise(CLIPConvNeXt(model=tiny_convnext)).eval()
+    with torch.no_grad():
+        *maps, (image, dense) = backbone(images(96, 64))
+        head = backbone.tower.trunk.head.norm
+        for channels_last, embedding in ((maps[3].permute(0, 2, 3, 1), dense.permute(0, 2, 3, 1)),
+                                         (maps[3].mean((2, 3)), image)):
+            normed = F.layer_norm(channels_last, (64, ), head.weight, head.bias, head.eps)
+            close(embedding, normed @ backbone.tower.head.proj.weight.T)
+
+
+@pytest.mark.parametrize(('grid', 'size'), [
+    ((4, 4), (4, 4)), ((4, 4), (3, 6)), ((2, 6), (2, 6)), ((2, 6), (6, 2)), ((3, 2), (1, 1))])
+def test_dense_attention_pool(grid: tuple[int, int], size: tuple[int, int]) -> None:
+    pool = randomise(DenseAttentionPool(in_channels=32, embed_dim=12, num_heads=4, grid=grid))
+    fmap = torch.randn(2, 32, *size)
+    with torch.no_grad():
+        outputs = pool(fmap)
+    for ours, theirs in zip(outputs, attention_pool(pool, fmap, 4, grid), strict=True):
+        close(ours, theirs)
+
+
+@pytest.mark.parametrize(('grid', 'size'), [((4, 4), (4, 4)), ((2, 6), (3, 5))])
+def test_value_embedding_of_a_pool_is_one_linear_map_of_each_cell(
+        grid: tuple[int, int], size: tuple[int, int]) -> None:
+    """MaskCLIP: value and output projection as 1 x 1 convolutions; the global one is CLIP's."""
+    pool = randomise(DenseAttentionPool(in_channels=32, embed_dim=12, num_heads=4, grid=grid,
+                                        dense_embedding='value'))
+    fmap = torch.randn(2, 32, *size)
+    with torch.no_grad():
+        image, dense = pool(fmap)
+        close(image, attention_pool(pool, fmap, 4, grid)[0])
+        values = F.conv2d(fmap, pool.v_proj.weight[:, :, None, None], pool.v_proj.bias)
+        close(dense, F.conv2d(values, pool.c_proj.weight[:, :, None, None], pool.c_proj.bias))
+
+
+def test_value_embedding_of_a_vit(deep_vit: dict, tmp_path: Path) -> None:
+    """open_clip's own last block, with a mask that leaves every token alone with itself."""
+    clip = save_clip(deep_vit, tmp_path / 'clip.pt').visual
+    attended, value = (
+        randomise(CLIPVisionTransformer(model=deep_vit, pretrained=str(tmp_path / 'clip.pt'),
+                                        out_indices=(0, 1, 2, 4), dense_embedding=kind)).eval()
+        for kind in ('attended', 'value'))
+    attended.init_weights()
+    value.load_state_dict(attended.state_dict())
+    with torch.no_grad():
+        *maps, (image, dense) = value(images(96, 64))
+        *other_maps, (other_image, other_dense) = attended(images(96, 64))
+        for ours, theirs in zip((*maps, image), (*other_maps, other_image), strict=True):
+            assert torch.equal(ours, theirs)
+        assert (dense - other_dense).norm() > 0.01 * dense.norm()
+
+        tokens = clip._embeds(images())
+        for block in clip.transformer.resblocks[:-1]:
+            tokens = block(tokens)
+        alone = torch.full((17, 17), float('-inf')).fill_diagonal_(0)
+        tokens = clip.transformer.resblocks[-1](tokens, attn_mask=alone)[:, 1:]
+        expected = (clip.ln_post(tokens) @ clip.proj).transpose(1, 2).reshape(2, EMBED_DIM, 4, 4)
+        close(value(images())[-1][1], expected)
+
+
+@pytest.mark.parametrize('kind', ['resnet', 'vit'])
+def test_unknown_dense_embedding(kind: str, request: pytest.FixtureRequest) -> None:
+    with pytest.raises(ValueError, match="must be 'attended' or 'value', got 'values'"):
+        CLIP_KINDS[kind].build(request, dense_embedding='values')
+
+
+def test_stages_without_stride(tiny_resnet: dict) -> None:
+    """Stage by stage from open_clip's blocks, the pooling left out; the weights are the same."""
+    plain = CLIP_KINDS['resnet'].type(model=tiny_resnet)
+    fine = CLIPResNet(model=tiny_resnet, strides=(1, 2, 1, 1))
+    randomise(plain).eval()
+    grid = fine.tower.attnpool.positional_embedding
+    assert len(grid) == 1 + 8 * 8
+    state = plain.state_dict()
+    state['tower.attnpool.positional_embedding'] = grid.detach()
+    fine.load_state_dict(state)
+    fine.eval()
+    with torch.no_grad():
+        *maps, (_, dense) = fine(images())
+        x = plain(images())[1]
+        assert torch.equal(maps[1], x)
+        for index, layer in ((2, plain.tower.layer3), (3, plain.tower.layer4)):
+            block = layer[0]
+            y = block.act1(block.bn1(block.conv1(x)))
+            y = block.bn3(block.conv3(block.act2(block.bn2(block.conv2(y)))))
+            shortcut = block.downsample[2](block.downsample[1](x))
+            x = F.relu(y + shortcut)
+            close(maps[index], x)
+    assert dense.shape[2:] == (8, 8)
+
+
+@pytest.mark.parametrize('strides', [(1, 2, 2), (2, 2, 2, 2), (1, 2, 4, 1)])
+def test_wrong_strides(tiny_resnet: dict, strides: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match='the first stage has stride 1, the other three 1 or 2'):
+        CLIPResNet(model=tiny_resnet, strides=strides)
+
+
+@each(STOCK_KINDS)
+@pytest.mark.parametrize('head_channels', [16, 32])
+def test_aligned_backbone_pools_the_last_stock_map(kind: Kind, head_channels: int,
+                                                   request: pytest.FixtureRequest) -> None:
+    backbone = kind.build(request, head_channels=head_channels).eval()
+    num_heads = kind.channels[-1] // head_channels
+    with torch.no_grad():
+        *maps, pair = backbone(images(96, 64))
+        stock = backbone.backbone(images(96, 64))
+    for ours, theirs in zip(maps, stock, strict=True):
+        assert torch.equal(ours, theirs)
+    for ours, theirs in zip(pair, attention_pool(backbone.pool, stock[-1], num_heads, (2, 2)),
+                            strict=True):
+        close(ours, theirs)
+
+
+# Weights of another grid
+
+
+@each(CLIP_KINDS, 'convnext')
+@pytest.mark.parametrize('image_size', [(96, 64), 128])
+def test_pretrained_table_is_resized_to_the_crop(kind: Kind, image_size: int | tuple[int, int],
+                                                 tmp_path: Path,
+                                                 request: pytest.FixtureRequest) -> None:
+    clip = save_clip(request.getfixturevalue(kind.config), tmp_path / 'clip.pt')
+    backbone = kind.build(request, pretrained=str(tmp_path / 'clip.pt'), image_size=image_size)
+    backbone.init_weights()
+    tables = [next(parameter for name, parameter in tower.named_parameters()
+                   if name.endswith('positional_embedding'))
+              for tower in (backbone.tower, clip.visual)]
+    height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+    own, grid = (tuple(kind.sizes(side)[kind.dense] for side in sides)
+                 for sides in ((64, 64), (height, width)))
+    close(tables[0].detach(), resized(tables[1], own, grid))
+
+
+@each(KINDS, 'convnext')
+def test_checkpoint_of_another_image_size(kind: Kind, request: pytest.FixtureRequest) -> None:
+    source, target = (kind.build(request, image_size=size).eval() for size in (96, 64))
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter.mul_(1 + 0.1 * torch.rand_like(parameter))
+    target.load_state_dict(source.state_dict(), strict=True)
+    for size in ((96, 96), (64, 64), (64, 128)):
+        with torch.no_grad():
+            for ours, theirs in zip(flat(target(images(*size))), flat(source(images(*size))),
+                                    strict=True):
+                assert torch.equal(ours, theirs)
+
+
+@each(KINDS, 'convnext')
+def test_checkpoint_of_an_unknown_grid_is_refused(kind: Kind,
+                                                  request: pytest.FixtureRequest) -> None:
+    """5 rows could only be a square; 7 rows could be 2 x 3 or 3 x 2."""
+    backbone = kind.build(request)
+    state = backbone.state_dict()
+    name = next(name for name in state if name.endswith('positional_embedding'))
+    state[name] = state[name].new_zeros(7, state[name].shape[1])
+    with pytest.raises(RuntimeError, match=r'size mismatch for .*positional_embedding'):
+        backbone.load_state_dict(state)
+
+
+# Gradients and options
+
+
+@pytest.mark.parametrize(('name', 'changes'), [
+    *((name, dict()) for name in KINDS),
+    *((name, dict(with_embeddings=False)) for name in CLIP_KINDS)])
+def test_gradient_reaches_every_parameter(name: str, changes: dict,
+                                          request: pytest.FixtureRequest) -> None:
+    """DistributedDataParallel stops at parameters that no output depends on."""
+    backbone = KINDS[name].build(request, **changes).train()
+    outputs = backbone(images())
+    assert len(outputs) == (4 if changes else 5)
+    assert isinstance(outputs[-1], Tensor if changes else tuple)
+    sum(tensor.square().mean() for tensor in flat(outputs)).backward()
+    assert [name for name, parameter in backbone.named_parameters()
+            if parameter.grad is None] == []
+
+
+@each(CLIP_KINDS | {'vit-cut': CUT_VIT})
+def test_maps_are_the_same_without_embeddings(kind: Kind, tmp_path: Path,
+                                              request: pytest.FixtureRequest) -> None:
+    """Also through a weight file, of which the pooling (and blocks without a map) stay unused."""
+    save_clip(request.getfixturevalue(kind.config), tmp_path / 'clip.pt')
+    backbones = []
+    for with_embeddings in (True, False):
+        backbone = kind.build(request, with_embeddings=with_embeddings,
+                              pretrained=str(tmp_path / 'clip.pt')).eval()
+        backbone.init_weights()
+        if hasattr(backbone, 'pyramid'):
+            randomise(backbone.pyramid)
+        backbones.append(backbone)
+    with torch.no_grad():
+        both, alone = (backbone(images()) for backbone in backbones)
+    for ours, theirs in zip(alone, both[:4], strict=True):
+        assert torch.equal(ours, theirs)
+    sizes = [sum(parameter.numel() for parameter in backbone.parameters())
+             for backbone in backbones]
+    assert sizes[1] < sizes[0]
+
+
+@each(CLIP_KINDS)
+def test_gradient_checkpointing_changes_nothing(kind: Kind,
+                                                request: pytest.FixtureRequest) -> None:
+    results, calls = [], []
+    for with_cp in (False, True):
+        backbone = kind.build(request, with_cp=with_cp).train()
+        calls.append(0)
+
+        def count(*args: object) -> None:
+            calls[-1] += 1
+
+        backbone.get_submodule(kind.last).register_forward_hook(count)
+        outputs = flat(backbone(images()))
+        sum(tensor.square().mean() for tensor in outputs).backward()
+        results.append([*outputs, *(parameter.grad for parameter in backbone.parameters())])
+    assert calls == [1, 2], 'the last block is computed again in backward'
+    for plain, recomputed in zip(*results, strict=True):
+        torch.testing.assert_close(recomputed, plain)
+
+
+@each(CLIP_KINDS)
+@pytest.mark.parametrize('frozen_stages', [-1, 0, 2, 4])
+def test_frozen_stages(kind: Kind, frozen_stages: int, request: pytest.FixtureRequest) -> None:
+    backbone = kind.build(request, frozen_stages=frozen_stages).eval().train()
+    beginnings = [start for stage in kind.stages[:frozen_stages + 1]
+                  for start in ([stage] if isinstance(stage, str) else stage)]
+
+    def is_frozen(name: str) -> bool:
+        return any(name.startswith(start) for start in beginnings)
+
+    buffers = {name: buffer.clone() for name, buffer in backbone.named_buffers()
+               if is_frozen(name)}
+    sum(tensor.square().mean() for tensor in flat(backbone(images()))).backward()
+    for name, parameter in backbone.named_parameters():
+        assert parameter.requires_grad != is_frozen(name), name
+        assert (parameter.grad is None) == is_frozen(name), name
+    for name, module in backbone.named_modules():
+        if not list(module.children()):
+            assert module.training != is_frozen(f'{name}.'), name
+    for name, buffer in backbone.named_buffers():
+        if is_frozen(name):
+            assert torch.equal(buffer, buffers[name]), name
+    assert not any(module.training for module in backbone.eval().modules())
+
+
+@each(CLIP_KINDS)
+def test_the_whole_image_tower_can_be_frozen(kind: Kind, request: pytest.FixtureRequest) -> None:
+    backbone = kind.build(request, frozen_stages=5).train()
+    for name, parameter in backbone.named_parameters():
+        assert parameter.requires_grad == name.startswith('pyramid.'), name
+    for name, module in backbone.tower.named_modules():
+        if not list(module.children()):
+            assert not module.training or not list(module.parameters()), name
+    image, dense = backbone(images())[-1]
+    assert not image.requires_grad
+    assert not dense.requires_grad
+
+
+@each(CLIP_KINDS)
+@pytest.mark.parametrize('with_embeddings', [True, False])
+def test_stages_that_do_not_exist(kind: Kind, with_embeddings: bool,
+                                  request: pytest.FixtureRequest) -> None:
+    for frozen_stages in (-2, 5 + with_embeddings):
+        with pytest.raises(ValueError, match=rf'frozen_stages={frozen_stages}, but .* has '
+                                             rf'{4 + with_embeddings} stages'):
+            kind.build(request, frozen_stages=frozen_stages, with_embeddings=with_embeddings)
+
+
+@each(CLIP_KINDS)
+@pytest.mark.parametrize('norm_eval', [False, True])
+def test_norm_eval(kind: Kind, norm_eval: bool, request: pytest.FixtureRequest) -> None:
+    backbone = kind.build(request, norm_eval=norm_eval).train()
+    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
+    assert len(norms) == {CLIPResNet: 19, CLIPVisionTransformer: 1, CLIPConvNeXt: 0}[kind.type]
+    for module in backbone.modules():
+        assert module.training != (norm_eval and module in norms)
+
+
+@pytest.mark.parametrize(('sync_bn', 'norm'), [(True, nn.SyncBatchNorm), (False, nn.BatchNorm2d)])
+def test_vit_norm_between_processes(tiny_vit: dict, sync_bn: bool, norm: type[nn.Module]) -> None:
+    backbone = CLIPVisionTransformer(model=tiny_vit, out_indices=(0, 1, 2, 3), sync_bn=sync_bn)
+    assert [type(module) for module in backbone.modules()
+            if isinstance(module, _BatchNorm)] == [norm]
+
+
+def test_drop_path_grows_and_drops_in_training_only(request: pytest.FixtureRequest) -> None:
+    plain, dropping = (CLIP_KINDS['vit'].build(request, drop_path_rate=rate)
+                       for rate in (0.0, 0.9))
+    rates = [[path.drop_prob for path in (block.ls_1, block.ls_2) if hasattr(path, 'drop_prob')]
+             for block in dropping.tower.transformer.resblocks]
+    assert rates[0] == []
+    assert [pytest.approx([rate, rate]) for rate in (0.3, 0.6, 0.9)] == rates[1:]
+    with torch.no_grad():
+        expected = flat(plain.eval()(images()))
+        for ours, theirs in zip(flat(dropping.eval()(images())), expected, strict=True):
+            assert torch.equal(ours, theirs)
+        # a map of block 0, which never drops, is as before; the last is another in every draw
+        draws = [flat(dropping.train()(images())) for _ in range(2)]
+        still, moving = (flat(plain.train()(images()))[level] for level in (0, 3))
+        assert torch.equal(draws[0][0], still)
+        assert not torch.equal(draws[0][3], moving)
+        assert not torch.equal(draws[0][3], draws[1][3])
+
+
+# Refusals
+
+
+@each(KINDS)
+def test_unknown_keyword(kind: Kind, request: pytest.FixtureRequest) -> None:
+    with pytest.raises(TypeError, match='with_embedings'):
+        kind.build(request, with_embedings=False)
+
+
+@pytest.mark.parametrize(('backbone', 'model', 'message'), [
+    (CLIPResNet, 'ViT-B-16', "tower of 'ViT-B-16' is a ViT, not a ResNet; use CLIPVisionTransf"),
+    (CLIPResNet, 'convnext_base', 'is a timm, not a ResNet; use CLIPConvNeXt'),
+    (CLIPVisionTransformer, 'RN50', 'is a ResNet, not a ViT; use CLIPResNet'),
+    (CLIPVisionTransformer, 'ViT-B-16-SigLIP', 'is a timm, not a ViT'),
+    (CLIPConvNeXt, 'RN50', 'is a ResNet, not a timm; use CLIPResNet'),
+    (CLIPConvNeXt, 'ViT-B-16-SigLIP', 'is a VisionTransformer; CLIPConvNeXt takes ConvNeXt'),
+    (CLIPResNet, 'ViT-B-61', "no model 'ViT-B-61'; similar names: .*ViT-B-16"),
+    (CLIPResNet, dict(embed_dim=8), r"lacks \['text_cfg', 'vision_cfg'\]"),
+])
+def test_model_of_another_kind(backbone: type[nn.Module], model: str | dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        backbone(model=model)
+
+
+@pytest.mark.parametrize(('vision', 'message'), [
+    (dict(timm_pool='rot_attn'), "pool.*'rot_attn'"),
+    (dict(timm_pool='max'), "pool.*'max'"),
+    (dict(timm_proj=''), "proj.*''"),
+    (dict(timm_proj='none'), "proj.*'none'"),
+])
+def test_convnext_that_does_not_project_a_mean(tiny_convnext: dict, vision: dict,
+                                               message: str) -> None:
+    tiny_convnext['vision_cfg'].update(vision)
+    with pytest.raises(ValueError, match=message):
+        CLIPConvNeXt(model=tiny_convnext)
+
+
+@pytest.mark.parametrize(('vision', 'arguments', 'message'), [
+    (dict(), dict(out_indices=(0, 1, 2)), r'out_indices=\(0, 1, 2\): four of the blocks 0 to 3'),
+    (dict(), dict(out_indices=(0, 1, 2, 4)), r'four of the blocks 0 to 3'),
+    (dict(), dict(out_indices=(-1, 0, 1, 2)), r'four of the blocks 0 to 3'),
+    (dict(), dict(out_indices=(1, 1, 2, 3)), r'four of the blocks 0 to 3'),
+    (dict(), dict(), r'out_indices=\(3, 5, 7, 11\): four of the blocks 0 to 3'),
+    (dict(pool_type='avg'), dict(), 'does not pool at its class token'),
+    (dict(attentional_pool=True), dict(), 'does not pool at its class token'),
+    (dict(ls_init_value=0.1), dict(out_indices=(0, 1, 2, 3), drop_path_rate=0.1),
+     'drop_path_rate is not supported with the layer scale'),
+])
+def test_vit_without_what_is_asked_for(tiny_vit: dict, vision: dict, arguments: dict,
+                                       message: str) -> None:
+    tiny_vit['vision_cfg'].update(vision)
+    with pytest.raises(ValueError, match=message):
+        CLIPVisionTransformer(model=tiny_vit, **arguments)
+
+
+def test_head_channels_must_divide_the_last_map() -> None:
+    with pytest.raises(ValueError, match='128 channels, no multiple of head_channels=100'):
+        AlignedBackbone(backbone=STOCK_RESNET, embed_dim=EMBED_DIM, image_size=64,
+                        head_channels=100)

@@ -1,0 +1,353 @@
+"""The page of tools/app.py, in a real browser and without one."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+from denseclip_mm.apis.inference import Predictor
+from denseclip_mm.demo.render import CLASSES
+from denseclip_mm.demo.scenes import draw
+
+import cv2
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from mmseg.apis import init_model
+
+gradio_client = pytest.importorskip(
+    'gradio_client', reason="the page needs Gradio: pip install 'denseclip_mm[app]'")
+
+ROOT = Path(__file__).resolve().parents[2]
+APP = ROOT / 'tools/app.py'
+ZERO_SHOT = ROOT / 'configs/demo/zero_shot_scenes.py'
+DENSECLIP = ROOT / 'configs/demo/denseclip_fpn_scenes.py'
+SCENE = 55  # water and a wooden floor, a red, a green and an orange circle, a purple star
+NAMES = ['grass', 'water', 'wooden floor;parquet', 'red circle', 'green circle', 'orange circle',
+         'purple star']
+FLAGS = ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+         '--disable-background-networking', '--disable-component-update', '--disable-sync']
+
+
+def save_untrained(config: Path, path: Path) -> Path:
+    """A checkpoint of random weights."""
+    torch.manual_seed(0)
+    torch.save(dict(state_dict=init_model(str(config), device='cpu').state_dict()), path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def scene() -> np.ndarray:
+    """A picture (512, 512, 3), RGB."""
+    return draw(1, SCENE, 512)[0][..., ::-1]
+
+
+@pytest.fixture(scope='module')
+def server(tmp_path_factory):
+    """Address and log of the app, started as a user would."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp('app') / 'log.txt'
+    with log.open('w') as stream:
+        process = subprocess.Popen(
+            [sys.executable, str(APP), '--port', str(port)], stdout=stream, stderr=stream,
+            cwd=log.parent, env={**os.environ, 'OMP_NUM_THREADS': '1', 'HF_HUB_OFFLINE': '1',
+                                 'TMPDIR': str(log.parent)})
+    deadline = time.monotonic() + 300
+    while 'the page is at' not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    yield f'http://127.0.0.1:{port}', log
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture(scope='module')
+def browser():
+    sync_api = pytest.importorskip('playwright.sync_api', reason='playwright drives the browser')
+    chromium = shutil.which('chromium')
+    if chromium is None:
+        pytest.skip('chromium is not on the PATH (on Debian: apt-get install chromium)')
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """A window on the page that remembers what it asked for and what went wrong."""
+
+    def __init__(self, browser, address, width=1280, height=900):
+        self.page = browser.new_context(viewport=dict(width=width, height=height)).new_page()
+        self.page.set_default_timeout(60_000)
+        self.requests, self.faults = [], []
+        self.page.on('request', lambda request: self.requests.append(request.url))
+        self.page.on('pageerror', lambda error: self.faults.append(str(error)))
+        self.page.on('console', lambda message: message.type == 'error'
+                     and self.faults.append(message.text))
+        self.page.goto(address)
+
+    def upload(self, path):
+        """Give a picture in place of the one that is there."""
+        if self.page.get_by_label('Remove Image').is_visible():
+            self.page.get_by_label('Remove Image').click()
+        self.page.locator('input[type=file]').first.set_input_files(path)
+        self.page.locator(f'img[src$="{Path(path).name}"]').wait_for(state='attached')
+
+    def segment(self, names):
+        """Type names and press the button."""
+        self.page.get_by_label('Class names').fill(names)
+        self.page.get_by_role('button', name='Segment').click()
+
+    def fault(self):
+        """The message, if there is one."""
+        return self.page.locator('#fault [role=alert]')
+
+    def picture(self, locator) -> np.ndarray:
+        """(H, W, 3), RGB, as the server sent it."""
+        sent = self.page.request.get(locator.get_attribute('src')).body()
+        return cv2.imdecode(np.frombuffer(sent, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+
+    def overlay(self, opacity: str) -> np.ndarray:
+        """The segmentation after the opacity was changed."""
+        image = self.page.locator('#overlay img')
+        before = image.get_attribute('src')
+        field = self.page.locator('input[type=number]')
+        field.fill(opacity)
+        field.blur()
+        self.page.wait_for_function(
+            'before => document.querySelector("#overlay img").src !== before', arg=before)
+        return self.picture(image)
+
+    def check(self):
+        """Nothing leaves the machine, nothing complains, nothing scrolls sideways."""
+        assert not self.faults
+        assert self.requests
+        for url in self.requests:
+            assert url.startswith(('http://127.0.0.1:', 'data:', 'blob:http://127.0.0.1:')), url
+        width = self.page.evaluate('innerWidth')
+        assert self.page.evaluate('document.documentElement.scrollWidth') <= width
+        inside = ('edge => [...document.querySelectorAll("button, textarea, img, li")].every('
+                  'element => element.getBoundingClientRect().right <= edge)')
+        assert self.page.evaluate(inside, width)
+
+
+@pytest.mark.parametrize('width', [1280, 375])
+def test_the_page_shows_what_the_model_says(browser, server, scene, tmp_path, width):
+    cv2.imwrite(str(tmp_path / 'scene.png'), scene[..., ::-1])
+    expected = Predictor(ZERO_SHOT, device='cpu', class_names=NAMES)(scene)
+    truth = np.array([*CLASSES])[draw(1, SCENE, 512)[1]]
+    named = np.array([name.split(';')[0] for name in NAMES])[expected.labels]
+    assert (named == truth)[np.isin(truth, NAMES)].mean() > 0.9
+
+    visitor = Visitor(browser, server[0], width)
+    visitor.upload(tmp_path / 'scene.png')
+    visitor.segment(', '.join(NAMES))
+    legend = visitor.page.locator('#legend')
+    legend.locator('li').first.wait_for()
+    pixels = np.bincount(expected.labels.ravel(), minlength=len(NAMES))
+    order = [index for index in np.argsort(-pixels, kind='stable') if pixels[index]]
+    assert {'water', 'red circle', 'green circle', 'orange circle', 'purple star'} <= {
+        NAMES[index] for index in order}
+    assert f'The score map labelled the pixels: {len(order)} of 7 names occur' in (
+        legend.inner_text())
+    for index, entry in zip(order, legend.locator('li').all(), strict=True):
+        percent = 100 * pixels[index] / expected.labels.size
+        share = f'{percent:.1f}%' if percent >= 0.1 else '< 0.1%'
+        assert ' '.join(entry.inner_text().split()) == f'{NAMES[index]} {share}'
+        colour = entry.locator('i').evaluate('entry => getComputedStyle(entry).backgroundColor')
+        assert colour == f'rgb{tuple(expected.palette[index])}'
+
+    painted = np.array(expected.palette, np.uint8)[expected.labels]
+    np.testing.assert_array_equal(visitor.overlay('1'), painted)
+    np.testing.assert_array_equal(visitor.overlay('0'), scene)
+
+    maps = visitor.page.locator('#maps .thumbnail-lg')
+    maps.nth(len(NAMES) - 1).wait_for()
+    assert maps.locator('.caption-label').all_inner_texts()[:len(order)] == [
+        NAMES[index] for index in order]
+    low, high = expected.score_map.min(), expected.score_map.max()
+    assert visitor.page.locator('#scale').inner_text().split() == [
+        'cosine', f'{low:.2f}', f'{high:.2f}']
+    for index, drawn in zip(order, maps.locator('img').all(), strict=False):
+        shown = visitor.picture(drawn)[8::15, 8::15]  # a pixel of every cell
+        cells = (expected.score_map[index] - low) / (high - low)
+        colours = 255 * matplotlib.colormaps['magma'](cells)[..., :3]
+        np.testing.assert_allclose(shown, colours, atol=4)
+    visitor.check()
+
+
+def test_faults_are_told_and_the_page_goes_on(browser, server, scene, tmp_path):
+    cv2.imwrite(str(tmp_path / 'scene.png'), scene[..., ::-1])
+    (tmp_path / 'broken.png').write_bytes((tmp_path / 'scene.png').read_bytes()[:40])
+    (tmp_path / 'names.txt').write_text('secret\nstuff\n')
+    visitor = Visitor(browser, server[0], 375, 812)
+    visitor.segment('water, grass')
+    visitor.fault().get_by_text('there is no picture yet').wait_for()
+    visitor.upload(tmp_path / 'broken.png')
+    visitor.segment('water, grass')
+    visitor.fault().get_by_text('broken.png').wait_for()
+    assert '/' not in visitor.fault().inner_text()  # no path of the server
+    visitor.upload(tmp_path / 'scene.png')
+    for names, message in [
+            ('water;, grass', "name 0 ('water;') is empty or has an empty synonym"),
+            ('water, grass, Water', "'Water' stands twice, as class 0 and as class 2"),
+            ('<b>x</b>, <b>x</b>', "'<b>x</b>' stands twice"),
+            ('water', 'expected 2 to 256 names, synonyms included, got 1;'),
+            (str(tmp_path / 'names.txt'), 'got 1;'),  # a name, no file of the server
+            (', '.join(map(str, range(300))), 'got 300;'),
+            ('grass, ' + 'water ' * 100, 'tokens')]:
+        visitor.segment(names)
+        visitor.fault().get_by_text(message).wait_for()
+        assert not visitor.page.locator('#legend li').count()
+    visitor.segment('water\ngrass')
+    visitor.page.locator('#legend li').first.wait_for()
+    assert not visitor.fault().count()
+    visitor.check()
+    assert 'Traceback' not in server[1].read_text()
+
+
+def test_an_example_is_segmented_into_the_models_own_names(browser, server):
+    visitor = Visitor(browser, server[0])
+    own = Predictor(ZERO_SHOT, device='cpu').class_names
+    assert visitor.page.get_by_label('Class names').input_value() == ', '.join(own)
+    visitor.page.locator('.gallery-item').first.click()
+    visitor.page.locator('button[aria-label="Remove Image"]').wait_for()
+    visitor.page.get_by_role('button', name='Segment').click()
+    visitor.page.locator('#legend li').first.wait_for()
+    assert 'of 30 names occur' in visitor.page.locator('#legend').inner_text()
+    maps = visitor.page.locator('#maps .thumbnail-lg')
+    maps.nth(29).wait_for()
+    assert sorted(maps.locator('.caption-label').all_inner_texts()) == sorted(own)
+    visitor.check()
+
+
+def test_files_of_the_server_are_not_segmented(server, scene, tmp_path):
+    """Asked for by path, past the page; what was uploaded is."""
+    cv2.imwrite(str(tmp_path / 'private.png'), scene)
+    client = gradio_client.Client(server[0], verbose=False)
+    uploaded = gradio_client.handle_file(tmp_path / 'private.png')
+    assert 'water' in client.predict(uploaded, 'water, grass', 1, api_name='/segment')[2]
+    picture = dict(path=str(tmp_path / 'private.png'), meta=dict(_type='gradio.FileData'))
+    call = f'{server[0]}/gradio_api/call/segment'
+    asked = urlopen(Request(call, json.dumps(dict(data=[picture, 'water, grass', 1])).encode(),
+                            {'Content-Type': 'application/json'}))
+    answer = urlopen(f'{call}/{json.load(asked)["event_id"]}', timeout=60).read().decode()
+    assert answer.startswith('event: error') and 'water' not in answer
+
+
+def test_names_of_one_visitor_are_not_those_of_another(scene, tmp_path, load_tool):
+    """The decoder goes on answering to the model's own names; many ask at the same time."""
+    app = load_tool('app')
+    checkpoint = save_untrained(DENSECLIP, tmp_path / 'model.pth')
+    predictor = Predictor(DENSECLIP, checkpoint, device='cpu')
+    segmenter = app.Segmenter(predictor)
+    before, answers = segmenter('', scene)
+    assert answers == 'decode head' and len(before.class_names) == 30
+    asked = [['water', 'red circle'], ['red circle', 'water', 'grass'], list(CLASSES[:30])]
+    expected = []
+    for names in asked:
+        alone = Predictor(DENSECLIP, checkpoint, device='cpu', class_names=names)
+        expected.append(alone(scene))
+    barrier = threading.Barrier(6)
+
+    def ask(visitor):
+        barrier.wait()
+        return [segmenter(', '.join(asked[visitor % 3]), scene) for _ in range(3)]
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(ask, range(6)))
+    for visitor, predictions in enumerate(results):
+        for prediction, answers in predictions:
+            assert answers == 'score map' and prediction.class_names == asked[visitor % 3]
+            np.testing.assert_array_equal(prediction.labels, expected[visitor % 3].labels)
+            np.testing.assert_allclose(
+                prediction.score_map, expected[visitor % 3].score_map, atol=1e-5)
+    after, answers = segmenter(', '.join(before.class_names), scene)
+    assert answers == 'decode head' and after.class_names == before.class_names
+    np.testing.assert_array_equal(after.labels, before.labels)
+    renamed = segmenter.predictor_of(('water', 'red circle'))  # the weights are there once
+    for own, other in zip(predictor.model.backbone.parameters(),
+                          renamed.model.backbone.parameters(), strict=True):
+        assert own is other
+
+
+def test_one_visitor_at_a_time(scene, load_tool):
+    class Slow:
+        class_names, answers = ['water', 'grass'], 'score map'
+        inside, most = 0, 0
+
+        def __call__(self, image):
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            time.sleep(0.02)
+            self.inside -= 1
+            return image
+    slow = Slow()
+    segmenter = load_tool('app').Segmenter(slow)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: segmenter('', scene), range(4)))
+    assert slow.most == 1
+
+
+def test_sizes_of_pictures(scene, load_tool):
+    segmenter = load_tool('app').Segmenter(Predictor(ZERO_SHOT, device='cpu'))
+    wide = np.concatenate([scene] * 3, axis=1)  # (512, 1536)
+    for image, shape in [(wide, (341, 1024)), (scene[:1, :10], (1, 10)), (scene[:1, :1], (1, 1))]:
+        prediction, _ = segmenter('', image)
+        assert prediction.labels.shape == prediction.image.shape[:2] == shape
+    with pytest.raises(ValueError, match='a picture of 11 x 1 pixels is too narrow'):
+        segmenter('', scene[:1, :11])
+
+
+def test_a_model_without_language(tmp_path, scene, load_tool):
+    app = load_tool('app')
+    config = ROOT / 'configs/demo/clip_fpn_scenes.py'
+    checkpoint = save_untrained(config, tmp_path / 'model.pth')
+    segmenter = app.Segmenter(Predictor(config, checkpoint, device='cpu'))
+    prediction, answers = segmenter('', scene)
+    assert answers == 'decode head'
+    assert app.draw_score_maps(prediction) == (
+        'This model has no score map: it knows no language.', [])
+    with pytest.raises(ValueError, match='names need a score map'):
+        segmenter('water, grass', scene)
+
+
+@pytest.fixture
+def refusal(monkeypatch, load_tool):
+    """Starts the app as from a command line; returns what it exits with."""
+    def refusal(*words: object) -> str:
+        app = load_tool('app')
+        monkeypatch.setattr(sys, 'argv', ['app.py', *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            app.main()
+        return stopped.value.code
+    return refusal
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')  # uvicorn's
+def test_one_line_errors(monkeypatch, load_tool, refusal):
+    assert refusal('missing.py').startswith("error: there is no config 'missing.py'")
+    assert refusal(ZERO_SHOT, 'no.pth').startswith(
+        "error: there is no checkpoint 'no.pth'")
+    assert refusal(DENSECLIP).startswith('error: this model learns ')
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert refusal('--port', port) == (
+            f'error: nothing can listen at 127.0.0.1, port {port}; name others by --host and '
+            '--port')
+    assert 'port 99999;' in refusal('--port', 99999)
+    assert 'listen at 192.0.2.1,' in refusal('--host', '192.0.2.1')
+    monkeypatch.setitem(sys.modules, 'gradio', None)
+    with pytest.raises(SystemExit, match=r"needs Gradio: pip install 'denseclip_mm\[app\]'"):
+        load_tool('app')

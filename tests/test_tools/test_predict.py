@@ -1,0 +1,141 @@
+"""tools/predict.py: a folder with a video and a broken file, then what is refused."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from denseclip_mm.apis.inference import Predictor
+from denseclip_mm.demo.scenes import draw
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+ZERO_SHOT = ROOT / 'configs/demo/zero_shot_scenes.py'
+NAMES = ['grass', 'red star;crimson star', 'water', 'snow', 'sand', 'brick wall', 'wooden floor']
+
+
+@pytest.fixture
+def predict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+            load_tool: Callable) -> Callable[..., str | int | None]:
+    """Runs the tool as from a command line in ``tmp_path``; returns what it exits with."""
+    tool = load_tool('predict')
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> str | int | None:
+        monkeypatch.setattr(sys, 'argv', ['predict.py', *map(str, words)])
+        try:
+            tool.main()
+        except SystemExit as stop:
+            return stop.code
+        return None
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two pictures, a video of three frames and a broken picture."""
+    (tmp_path / 'in/below').mkdir(parents=True)
+    for index in range(2):
+        cv2.imwrite(str(tmp_path / f'in/scene.{index}.png'), draw(3, index, 128)[0])
+    video = cv2.VideoWriter(str(tmp_path / 'in/below/clip.avi'),
+                            cv2.VideoWriter_fourcc(*'MJPG'), 10, (128, 96))
+    for index in range(3):
+        video.write(draw(4, index, 128)[0][:96])
+    video.release()
+    (tmp_path / 'in/broken.jpg').write_bytes(b'no picture')
+    return tmp_path / 'in'
+
+
+def test_a_folder(predict: Callable, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    words = [ZERO_SHOT, 'none', 'in', '--out', 'in/out', '--classes', ', '.join(NAMES)]
+    out = folder / 'out'
+    message = predict(*words)
+    assert message.startswith('error: left out\nin/broken.jpg: in/broken.jpg is no picture')
+    printed = capsys.readouterr().out
+    assert '7 classes, answered by the score map' in printed and 'wrote 3 of 4' in printed
+
+    predictor = Predictor(ZERO_SHOT, device='cpu', class_names=NAMES)
+    expected = predictor(folder / 'scene.1.png')
+    labels = Image.open(out / 'labels/scene.1.png')
+    assert np.array_equal(np.asarray(labels), expected.labels)
+    assert np.array_equal(np.asarray(labels.convert('RGB')),
+                          np.array(expected.palette, np.uint8)[expected.labels])
+    assert np.array_equal(np.asarray(Image.open(out / 'overlays/scene.1.png')), expected.overlay())
+    assert Image.open(out / 'score_maps/scene.1.png').width > 500
+    legend = json.loads((out / 'classes.json').read_text())
+    assert legend['classes'] == NAMES and legend['answers'] == 'score map'
+    assert [tuple(colour) for colour in legend['palette']] == expected.palette
+
+    video = cv2.VideoCapture(str(out / 'overlays/below/clip.mp4'))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 3 and video.get(cv2.CAP_PROP_FPS) == 10
+    there, frame = video.read()
+    source = cv2.VideoCapture(str(folder / 'below/clip.avi')).read()[1][..., ::-1]
+    assert there and np.abs(predictor(source).overlay()[..., ::-1] - frame.astype(int)).mean() < 8
+    frames = sorted((out / 'labels/below/clip').glob('*.png'))
+    assert [path.name for path in frames] == ['000000.png', '000001.png', '000002.png']
+    assert np.array_equal(np.asarray(Image.open(frames[0])), predictor(source).labels)
+
+    # Again: what is done stays; what was removed comes back.
+    times = {path: path.stat().st_mtime_ns for path in out.rglob('*.*') if path.suffix != '.json'}
+    (out / 'overlays/scene.0.png').unlink()
+    assert predict(*words).startswith('error: left out\nin/broken.jpg')
+    for path, time in times.items():
+        assert 'scene.0' in path.name or path.stat().st_mtime_ns == time, path
+    assert (out / 'overlays/scene.0.png').is_file()
+    assert not list(folder.rglob('*part*'))
+
+    # Other classes would mix two legends.
+    assert 'choose another --out' in predict(*words[:-1], 'sea, sky')
+    assert json.loads((out / 'classes.json').read_text()) == legend
+
+
+def test_more_classes_than_a_byte_holds(predict: Callable, folder: Path) -> None:
+    (folder.parent / 'many.txt').write_text('\n'.join(f'thing {i}' for i in range(257)))
+    assert predict(ZERO_SHOT, 'none', 'in/scene.0.png', '--classes', 'many.txt') is None
+    labels = np.asarray(Image.open('predicted/labels/scene.0.png'))
+    assert labels.dtype == np.uint16
+    predictor = Predictor(ZERO_SHOT, device='cpu', class_names='many.txt')
+    assert np.array_equal(labels, predictor(folder / 'scene.0.png').labels)
+
+
+def test_an_odd_picture_does_not_stop_the_rest(predict: Callable, folder: Path) -> None:
+    cv2.imwrite('in/narrow.png', np.zeros((600, 4, 3), np.uint8))
+    message = predict(ZERO_SHOT, 'none', 'in/*', '--out', 'in/out', '--outputs', 'labels')
+    assert 'in/narrow.png: ' in message and 'in/broken.jpg' in message
+    assert sorted(path.name for path in Path('in/out/labels').glob('*')) == [
+        'scene.0.png', 'scene.1.png']  # the glob takes no folder, and nothing of the output
+
+
+def test_score_maps_are_for_pictures(predict: Callable, folder: Path) -> None:
+    message = predict(ZERO_SHOT, 'none', 'in/below/clip.avi', '--outputs', 'score_maps')
+    assert 'in/below/clip.avi: score maps are drawn for pictures, not for videos' in message
+
+
+def test_one_file_and_some_outputs(predict: Callable, folder: Path) -> None:
+    assert predict(ZERO_SHOT, 'none', 'in/scene.0.png', 'in/*.1.png', '--outputs', 'labels') is None
+    assert sorted(path.relative_to('predicted').as_posix() for path in Path('predicted').rglob(
+        '*') if path.is_file()) == ['classes.json', 'labels/scene.0.png', 'labels/scene.1.png']
+
+
+@pytest.mark.parametrize(('words', 'message'), [
+    (['nix.py', 'none', 'in'], "error: there is no config 'nix.py'"),
+    ([ZERO_SHOT, 'nix.pth', 'in'], "error: there is no checkpoint 'nix.pth'"),
+    ([ZERO_SHOT, 'none', 'nowhere'], "error: 'nowhere' is no file, no folder"),
+    ([ZERO_SHOT, 'none', 'in', '--classes', 'sea, sea'], "'sea' stands twice"),
+    ([ZERO_SHOT, 'none', 'in', '--classes', 'names.txt'], "='names.txt' is neither a file"),
+    ([ZERO_SHOT, 'none', 'in/scene.0.png', 'scene.0.jpg'], 'would both be written as scene.0'),
+    ([ZERO_SHOT, 'none', 'frames'], 'clip.mp4 and frames/clip/0.png would both write to clip/'),
+    (['scene.0.jpg', 'none', 'in'], "'scene.0.jpg' is no config"),
+])
+def test_refusals(words: list, message: str, predict: Callable, folder: Path) -> None:
+    (folder.parent / 'scene.0.jpg').touch()
+    (folder.parent / 'frames/clip').mkdir(parents=True)
+    for name in ('clip.mp4', 'clip/0.png'):
+        (folder.parent / 'frames' / name).touch()
+    stopped = predict(*words)
+    assert message in stopped and '\n' not in stopped
+    assert not Path('predicted').exists()

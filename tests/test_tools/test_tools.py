@@ -1,0 +1,379 @@
+"""The tools, end to end, on procedural scenes and a tiny model: as a user would call them."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from denseclip_mm.text import grow_trees
+
+import mmseg
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+VOCAB = 49408  # symbols from here on are learned vectors
+DEMO = ROOT / 'configs/demo/denseclip_fpn_scenes.py'
+ZERO_SHOT = ROOT / 'configs/demo/zero_shot_scenes.py'
+SMALL = """
+train_dataloader = dict(batch_size=2, dataset=dict(image_size=64))
+val_dataloader = dict(dataset=dict(image_size=64, length=6))
+test_dataloader = val_dataloader
+train_cfg = dict(max_iters=6, val_interval=3)
+default_hooks = dict(logger=dict(interval=1),
+                     checkpoint=dict(interval=3, max_keep_ckpts=3, save_best='mIoU'))
+"""
+
+
+@pytest.fixture
+def config(tmp_path, small_demo) -> Path:
+    path = tmp_path / 'small.py'
+    path.write_text(small_demo + SMALL)
+    return path
+
+
+def run(*words: object, cwd: Path, **env: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *map(str, words)], cwd=cwd, text=True, timeout=400,
+                          capture_output=True, env={**os.environ, 'OMP_NUM_THREADS': '1', **env})
+
+
+def succeed(*words: object, cwd: Path, **env: str) -> str:
+    done = run(*words, cwd=cwd, **env)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-4000:]
+    return output
+
+
+def last_miou(output: str) -> float:
+    return float(output.rsplit('mIoU: ', 1)[1].split()[0])
+
+
+def test_train_kill_resume_test(config, tmp_path):
+    """Killed after its first checkpoint, training goes on from there; test.py agrees with it."""
+    train = [ROOT / 'tools/train.py', config, '--work-dir', tmp_path / 'work']
+    process = subprocess.Popen(
+        [sys.executable, *map(str, train), '--cfg-options', 'train_cfg.max_iters=1000'],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    last = tmp_path / 'work/last_checkpoint'
+    deadline = time.monotonic() + 300
+    while not last.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed_at = int(Path(last.read_text()).stem.removeprefix('iter_'))
+    assert killed_at % 3 == 0
+
+    output = succeed(*train, '--resume', '--cfg-options', f'train_cfg.max_iters={killed_at + 3}',
+                     cwd=tmp_path)
+    assert f'resumed epoch: 0, iter: {killed_at}' in output
+    assert f'Iter(train) [{killed_at + 1}/' in output
+    assert f'Iter(train) [{killed_at}/' not in output
+    trained = last_miou(output)
+
+    checkpoint = tmp_path / f'work/iter_{killed_at + 3}.pth'
+    tested = succeed(ROOT / 'tools/test.py', config, checkpoint, '--work-dir', tmp_path / 'test',
+                     '--out', tmp_path / 'out', '--show-dir', 'shown', cwd=tmp_path)
+    assert last_miou(tested) == trained
+    assert len(list((tmp_path / 'shown').rglob('*scene-1-*.png'))) == 6
+    assert len(list((tmp_path / 'out').glob('scene-1-*.png'))) == 6
+
+    picture = tmp_path / 'picture.png'
+    succeed(ROOT / 'tools/analysis_tools/draw_score_maps.py', config, checkpoint, picture,
+            '--index', 2, '--classes', 'red circle', 'grass', cwd=tmp_path)
+    assert picture.stat().st_size > 10_000
+
+
+def test_trains_from_mmsegs_own_tool(config, tmp_path):
+    """``custom_imports`` is all that mmseg's tools/train.py needs."""
+    own = Path(mmseg.__file__).parent / '.mim/tools/train.py'
+    if not own.is_file():
+        pytest.skip('this mmseg ships no tools')
+    output = succeed(own, config, '--work-dir', tmp_path / 'work', cwd=tmp_path)
+    assert 'Iter(val) [6/6]' in output and 'mIoU: ' in output
+
+
+def test_amp_is_refused_or_runs(config, tmp_path):
+    """``--amp`` works on a GPU; without one mmengine says so before training."""
+    done = run(ROOT / 'tools/train.py', config, '--amp', '--work-dir', 'work', cwd=tmp_path)
+    output = done.stdout + done.stderr
+    assert "'AmpOptimWrapper'" in output
+    if torch.cuda.is_available():
+        assert done.returncode == 0, output[-4000:]
+    else:
+        assert 'is only available' in output.strip().splitlines()[-1]
+
+
+def test_tta(config, tmp_path):
+    with config.open('a') as file:
+        file.write("tta_pipeline = [dict(type='TestTimeAug', transforms=["
+                   "[dict(type='RandomFlip', prob=p) for p in (0.0, 1.0)],"
+                   "[dict(type='PackSegInputs')]])]\n")
+    succeed(ROOT / 'tools/train.py', config, '--work-dir', tmp_path / 'work', cwd=tmp_path)
+    checkpoint = tmp_path / 'work/iter_6.pth'
+    plain = succeed(ROOT / 'tools/test.py', config, checkpoint, cwd=tmp_path)
+    flipped = succeed(ROOT / 'tools/test.py', config, checkpoint, '--tta', cwd=tmp_path)
+    assert np.isfinite([last_miou(plain), last_miou(flipped)]).all()
+
+
+DUMP = """
+from copy import deepcopy
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class DumpHook(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen = [sample.img_path for sample in data_batch['data_samples']]
+
+    def before_train(self, runner):
+        self.texts = []
+
+    @torch.no_grad()
+    def after_val_epoch(self, runner, metrics=None):
+        neck = runner.model.module.neck
+        (_, kept), = neck._cache.values()
+        averaged = neck.prompt.contexts
+        self.texts.append((kept, deepcopy(neck).train().text_embeddings(neck.vocabulary, None),
+                           averaged.clone()))
+
+    def after_train(self, runner):
+        torch.save(dict(state=runner.model.module.state_dict(), seen=self.seen, texts=self.texts),
+                   f'rank{get_rank()}.pth')
+"""
+
+
+def test_two_processes_hold_equal_parameters(config, tmp_path):
+    """Also: the kept text is that of the averaged weights, in every validation."""
+    (tmp_path / 'dump_hook.py').write_text(DUMP)
+    with config.open('a') as file:
+        file.write("custom_imports = dict(imports=['denseclip_mm', 'dump_hook'])\n"
+                   "custom_hooks = [dict(type='EMAHook', momentum=0.5), "
+                   "dict(type='DumpHook', priority='HIGH')]  # before EMAHook swaps back\n"
+                   "optim_wrapper = dict(optimizer=dict(lr=0.01))\n"
+                   "param_scheduler = []\n")
+    output = succeed('-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29541',
+                     ROOT / 'tools/train.py', config, '--launcher', 'pytorch', '--work-dir',
+                     tmp_path / 'work', cwd=tmp_path, PYTHONPATH=os.pathsep.join(
+                         [str(tmp_path), os.environ.get('PYTHONPATH', '')]))
+    assert 'Iter(train) [6/6]' in output
+    first, second = (torch.load(tmp_path / f'rank{rank}.pth') for rank in (0, 1))
+    assert not set(first['seen']) & set(second['seen'])  # each saw images of its own
+    for key, value in first['state'].items():
+        if 'running_' not in key:  # batch norm statistics are each process's own
+            assert torch.equal(value, second['state'][key]), key
+    for kept, fresh, _ in first['texts']:
+        torch.testing.assert_close(kept, fresh, rtol=1e-4, atol=1e-5)
+    (early, _, contexts), (late, _, later) = first['texts']
+    assert not torch.allclose(early, late, rtol=1e-2) and not torch.equal(contexts, later)
+    assert not torch.equal(later, first['state']['neck.prompt.contexts'])  # not the averaged ones
+
+
+def test_camvid(shared, tmp_path):
+    """The main job's config on real images: a few steps, a validation, and inference."""
+    shutil.copytree(shared / 'data/camvid/annotations/val', tmp_path / 'data/annotations/val')
+    shutil.copytree(shared / 'data/camvid/images/val', tmp_path / 'data/images/val')
+    for folder in ('annotations', 'images'):
+        for path in sorted((tmp_path / f'data/{folder}/val').iterdir())[4:]:
+            path.unlink()
+        (tmp_path / f'data/{folder}/train').symlink_to(f'{shared}/data/camvid/{folder}/train')
+    root = tmp_path / 'data'
+    output = succeed(
+        ROOT / 'tools/train.py', ROOT / 'configs/demo/denseclip_fpn_r50_camvid_cpu.py',
+        '--work-dir', tmp_path / 'work', '--cfg-options', 'train_cfg.max_iters=2',
+        'train_cfg.val_interval=2', 'default_hooks.logger.interval=1',
+        'default_hooks.checkpoint.interval=2', 'default_hooks.checkpoint.save_optimizer=False',
+        'default_hooks.checkpoint.save_best=None', 'train_dataloader.batch_size=2',
+        f'train_dataloader.dataset.data_root={root}', f'val_dataloader.dataset.data_root={root}',
+        cwd=tmp_path)
+    assert 'bicyclist' in output and last_miou(output) > 0
+    config, checkpoint = next((tmp_path / 'work').glob('*.py')), tmp_path / 'work/iter_2.pth'
+    tested = succeed(ROOT / 'tools/test.py', config, checkpoint, '--show-dir', 'shown',
+                     '--work-dir', tmp_path / 'test', '--cfg-options',
+                     f'test_dataloader.dataset.data_root={root}', cwd=tmp_path)
+    assert last_miou(tested) == last_miou(output)
+    assert len(list((tmp_path / 'shown').rglob('*.png'))) == 4
+
+
+def test_zero_shot_needs_no_checkpoint(tmp_path):
+    output = succeed(ROOT / 'tools/test.py', ZERO_SHOT, '--work-dir', tmp_path / 'work',
+                     '--cfg-options', 'test_dataloader.dataset.length=8', cwd=tmp_path)
+    assert last_miou(output) > 15  # with random weights: 1
+
+
+FEW = ['train_cfg.max_iters=4', 'train_cfg.val_interval=4', 'train_dataloader.batch_size=2',
+       'test_dataloader.dataset.length=4', 'default_hooks.checkpoint.interval=2']
+
+
+def test_compare_prompts(tmp_path):
+    """A table of a few runs; a run that was lost is done again, the others are kept."""
+    systems = ['zero_shot_scenes', 'coop_class_specific_scenes', 'clip_fpn_scenes',
+               'denseclip_fpn_scenes']
+    compare = [ROOT / 'tools/demo/compare_prompts.py', '--out', tmp_path / 'out', '--jobs', 2,
+               '--seeds', 0, 1, '--scenes', 4, '--systems', *systems, '--cfg-options', *FEW]
+    first = succeed(*compare, cwd=tmp_path)
+    results = {path.parent: (path.stat().st_mtime, json.loads(path.read_text()))
+               for path in (tmp_path / 'out').rglob('result.json')}
+    assert len(results) == 7  # one seed of the system without chance
+    lost = tmp_path / 'out/denseclip_fpn_scenes/scenes4-seed1'
+    (lost / 'result.json').unlink()
+    again = succeed(*compare, cwd=tmp_path)
+    for folder, (written, result) in results.items():
+        path = folder / 'result.json'
+        assert (path.stat().st_mtime == written) == (folder != lost)
+        kept = json.loads(path.read_text())
+        assert {**kept, 'seconds': 0} == {**result, 'seconds': 0}
+    assert 'resumed epoch: 0, iter: 4' in (lost / 'log.txt').read_text()
+
+    table = (tmp_path / 'out/table.md').read_text()
+    assert table in again
+    assert table.splitlines()[0] in first
+    rows = {line.split(' | ')[0].removeprefix('| '): line.rstrip(' |').split(' | ')[1:]
+            for line in table.splitlines() if line.startswith('| ')}
+
+    def results_of(name: str, key: str) -> list[float]:
+        return [results[tmp_path / f'out/{name}/scenes4-seed{seed}'][1][key] for seed in (0, 1)]
+
+    def cell(values: list[float]) -> str:
+        return f'{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}'
+    baseline = results_of('clip_fpn_scenes', 'decoder')
+    assert rows['CLIP + FPN, no language'][:4] == [cell(baseline), '-', '-', '-']
+    own = results_of('coop_class_specific_scenes', 'score_map')
+    assert rows['CoOp, class-specific'][:4] == ['-', cell(own), '-', '-']  # takes no other names
+    assert rows['CoOp, class-specific'][4] == f'{30 * 4 * 64:,}'
+    zero_shot = results[tmp_path / 'out/zero_shot_scenes/scenes4-seed0'][1]
+    harmonic = 2 / (1 / zero_shot['score_map'] + 1 / zero_shot['new'])
+    assert rows['CLIP, one template'] == [
+        '-', f'{zero_shot["score_map"]:.1f}', f'{zero_shot["new"]:.1f}', f'{harmonic:.1f}', '0',
+        '-']
+    for column, key in enumerate(('decoder', 'score_map', 'new')):
+        post = results_of('denseclip_fpn_scenes', key)
+        assert rows['DenseCLIP, post-model'][column] == cell(post)
+        if key != 'new':
+            margins = [one - other for one, other in zip(post, baseline, strict=True)]
+            assert f'mIoU ({margins[0]:+.1f}, {margins[1]:+.1f})' in table
+    assert (tmp_path / 'out/grid.png').stat().st_size > 20_000
+
+
+def test_a_failed_run_is_named(tmp_path):
+    done = run(ROOT / 'tools/demo/compare_prompts.py', '--out', 'out', '--jobs', 1, '--seeds', 0,
+               '--systems', 'coop_scenes', '--cfg-options', 'model.neck.prompt.num_contexts=4',
+               cwd=tmp_path)
+    assert done.returncode == 1
+    assert 'error: coop_scenes, seed 0: ' in done.stderr
+    assert "unexpected keyword argument 'num_contexts'" in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert (tmp_path / 'out/coop_scenes/scenes16-seed0/log.txt').is_file()
+    assert not list(tmp_path.rglob('table.md'))
+
+
+def test_benchmark(tmp_path):
+    """One small case: what is run, what is written."""
+    output = succeed(ROOT / 'tools/analysis_tools/benchmark.py', '--cases', 'text', '--repeats', 2,
+                     '--device', 'cpu', '--peaks', 2, 0.5, '--out', 'out', cwd=tmp_path)
+    written = json.loads((tmp_path / 'out/benchmark.json').read_text())
+    padded, tree = written['results']['text']
+    assert padded['variant'] == 'padded to the longest name'
+    assert padded['seconds_ratio'] == padded['memory_ratio'] == padded['flops_ratio'] == 1
+    assert tree['seconds_ratio'] == tree['seconds'] / padded['seconds']
+    assert pytest.approx(tree['flops_ratio'], rel=0.15) == 342 / 1950  # tokens, nearly
+    assert padded['memory'] > tree['memory'] > 1e8
+    assert f'| text | token tree | {1e3 * tree["seconds"]:.1f} |' in output
+    floors = f'| {tree["flops"] / 2e9:.2f} | {tree["bytes"] / 0.5e9:.2f} |'
+    assert output.split('| text | token tree |')[1].splitlines()[0].endswith(floors)
+    refused = run(ROOT / 'tools/analysis_tools/benchmark.py', '--cases', 'txt', cwd=tmp_path)
+    assert refused.returncode == 2 and 'there is no case txt; there are infer-r50' in refused.stderr
+
+
+def test_bytes_of_a_matrix_product(load_tool):
+    a, b = torch.zeros(3, 5), torch.zeros(5, 7, dtype=torch.float)
+    with load_tool('analysis_tools/benchmark').ByteCounter() as moved:
+        (a.T.T @ b).view(21)  # views move nothing
+    assert moved.total == 4 * (3 * 5 + 5 * 7 + 3 * 7)
+
+
+@pytest.mark.parametrize('length', [None, 77])
+def test_the_padded_tower_computes_what_the_tree_does(build_pair, tiny_resnet, length, load_tool):
+    """So that the benchmark compares two ways to the same numbers."""
+    _, tower = build_pair(tiny_resnet)
+    padded = load_tool('analysis_tools/benchmark').PaddedTextTower(model=tiny_resnet, length=length)
+    padded.load_state_dict(tower.state_dict())
+    prompts = [tower.prompt([VOCAB, VOCAB + 1], tower.tokenize(name))
+               for name in ('sky', 'pool table', 'pool', 'street light')]
+    trees, learned = grow_trees(prompts, max_tokens=8), torch.randn(3, 2, tower.width)
+    assert len(trees) > 1
+    assert padded.lay_out(trees)[0].shape == (4, length or 6)
+    torch.testing.assert_close(padded(trees, learned), tower(trees, learned), rtol=1e-4, atol=1e-5)
+
+
+def test_the_cell_loss_contrasts_what_all_cells_say(load_tool):
+    """Compared with loops over images, captions and cells."""
+    pretrain = load_tool('demo/pretrain_demo_clip')
+    generator = torch.Generator().manual_seed(0)
+    cells_BNC = torch.randn(3, 5, 4, generator=generator, dtype=torch.float64)
+    text_BC = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+    logits = np.array([[math.log(np.mean([math.exp(7 * float(cell @ text)) for cell in cells]))
+                        for text in text_BC] for cells in cells_BNC])
+    of_images = np.diag(logits) - np.log(np.exp(logits).sum(1))
+    of_texts = np.diag(logits) - np.log(np.exp(logits).sum(0))
+    loss = pretrain.CellClipLoss()(cells_BNC, text_BC, torch.tensor(7.0, dtype=torch.float64))
+    assert float(loss) == pytest.approx(-(of_images.mean() + of_texts.mean()) / 2, rel=1e-9)
+
+
+def test_pretraining_writes_an_open_clip_state_dict(tmp_path, model_config):
+    """A few steps; open_clip's own model takes every tensor."""
+    out = tmp_path / 'clip.pt'
+    output = succeed(ROOT / 'tools/demo/pretrain_demo_clip.py', out, '--steps', 2,
+                     '--report-every', 1, cwd=tmp_path)
+    assert 'step 2, ' in output and 'zero-shot mIoU all' in output
+    model = open_clip.CLIP(**open_clip.get_model_config('DemoCLIP'))
+    missing = model.load_state_dict(torch.load(out, weights_only=True))
+    assert not missing.missing_keys and not missing.unexpected_keys
+    assert [path.name for path in tmp_path.iterdir()] == ['clip.pt']
+
+
+@pytest.mark.parametrize(('words', 'message'), [
+    (['tools/train.py', 'configs/missing.py'], "there is no config 'configs/missing.py'"),
+    (['tools/train.py', 'configs/denseclip_fpn.py'],
+     "train_dataloader: there is no folder 'data/ade/ADEChallengeData2016'"),
+    (['tools/test.py', str(DEMO), 'nothing.pth'], "there is no checkpoint 'nothing.pth'"),
+    (['tools/test.py', str(DEMO)], 'this model learns'),
+    (['tools/train.py', str(ZERO_SHOT)], 'has nothing to learn; test it: tools/test.py'),
+    (['tools/analysis_tools/draw_score_maps.py', 'nothing.py', 'nothing.pth', 'out.png'],
+     'there is no config'),
+])
+def test_one_line_errors(words, message, tmp_path):
+    done = run(ROOT / words[0], *(ROOT / word if word == 'configs/denseclip_fpn.py' else word
+                                  for word in words[1:]), cwd=tmp_path)
+    assert done.returncode == 1
+    error = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+    assert len(error) == 1 and message in error[0]
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize(('option', 'message'), [
+    ('model.decode_head.num_classes=31', 'class_weight has 30 entries, the head num_classes=31'),
+    ('train_dataloader.dataset.metainfo.classes=["grass"]', 'training set has 1 classes'),
+    ('model.neck.prompt.num_contexts=4', "unexpected keyword argument 'num_contexts'"),
+    ('model.neck.class_names=ade20', "class_names='ade20' is neither a file nor a dataset"),
+    ('model.neck.text_encoder.model=RN50-quickgelu',
+     'image is embedded in 32 channels, the text in 1024'),
+    ('model.backbone.pretrained=/nowhere/RN50.pt', 'is neither a file nor one of the tags'),
+])
+def test_bad_configs_stop_before_training(config, tmp_path, option, message):
+    done = run(ROOT / 'tools/train.py', config, '--work-dir', 'work', '--cfg-options', option,
+               cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr.strip().splitlines()[-1]
+    assert 'Iter(train)' not in done.stdout + done.stderr

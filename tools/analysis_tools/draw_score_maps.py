@@ -1,0 +1,55 @@
+#!/usr/bin/env python
+"""Draw what a model sees: image, ground truth, prediction, and the score maps of three classes.
+
+python tools/analysis_tools/draw_score_maps.py CONFIG CHECKPOINT OUT.png --index 3 --classes grass
+
+ScoreMapVisualizationHook draws the same in validation and test.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from denseclip_mm.apis.config import check_data
+from denseclip_mm.apis.inference import Predictor
+from denseclip_mm.engine.score_map_hook import check_classes, draw_sample
+
+import torch
+from mmengine.dataset import pseudo_collate
+from mmseg.registry import DATASETS
+from PIL import Image
+
+
+def main() -> None:
+    """Segment one image of the validation set and draw it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('out', type=Path, help='picture to write')
+    parser.add_argument('--index', type=int, default=0, help='which image of the validation set')
+    parser.add_argument('--classes', nargs='+', default=3, metavar='NAME',
+                        help='score maps to draw (default: those of the three largest classes)')
+    parser.add_argument('--device', default='cpu')
+    args = parser.parse_args()
+    try:
+        model = Predictor(args.config, args.checkpoint, device=args.device).model
+        check_classes(model, args.classes)
+        check_data(model.cfg, 'val_dataloader')
+        dataset = DATASETS.build(model.cfg.val_dataloader.dataset)
+        if not 0 <= args.index < len(dataset):
+            raise ValueError(f'--index {args.index}, but the validation set has {len(dataset)} '
+                             'images')
+        batch = pseudo_collate([dataset[args.index]])
+        with torch.no_grad():
+            result = model.test_step(batch)[0]
+        picture = draw_sample(model, batch, 0, result, args.classes, dataset.metainfo['palette'])
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(args.out)
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    print(f'wrote {args.out}')
+
+
+if __name__ == '__main__':
+    main()
