@@ -11,6 +11,7 @@ import argparse
 import os
 import pickle
 import sys
+from collections.abc import Sequence
 
 import denseclip_mm  # noqa: F401  (registers the modules that the conversion builds)
 from denseclip_mm.apis.convert import convert
@@ -19,14 +20,14 @@ from denseclip_mm.clip import read_file
 import torch
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Read SRC, convert, write DST whole or not at all."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('src', help='published checkpoint')
     parser.add_argument('dst', help='file to write')
     parser.add_argument('--clip', help='CLIP weights (OpenAI .pt or open_clip state dict)')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     partial = args.dst + '.partial'
     try:

@@ -18,6 +18,7 @@ import argparse
 import math
 import os
 import time
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def save(model: DemoCLIP, path: Path) -> None:
     os.replace(part, path)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train and report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -136,7 +137,7 @@ def main() -> None:
     parser.add_argument('--lr', type=float, default=2e-3, help='peak learning rate')
     parser.add_argument('--report-every', type=int, default=500, help='steps')
     parser.add_argument('--seed', type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     torch.manual_seed(args.seed)
     rng = np.random.default_rng([args.seed, 7])
