@@ -27,7 +27,7 @@ def encode(clip: open_clip.CLIP, texts: list[str]) -> Tensor:
 
 
 def embed(prompt, tower: CLIPTextTower, names: list[str] = NAMES) -> Tensor:
-    return prompt(tower, prompt.vocabulary(tower, names))
+    return prompt(tower, prompt.lay_out(tower, names))
 
 
 # --- templates -----------------------------------------------------------------------------------
@@ -181,8 +181,8 @@ def test_name_too_long_is_named(tower, prompt, options, count, named):
     prompt = prompt(text_encoder=tower, texts=['sky', too_long], **options)
     message = f'{named.replace("{}", too_long)} has 78 tokens, but the text tower takes 77'
     with pytest.raises(ValueError, match=re.escape(message)):
-        prompt.vocabulary(tower, ['sky', too_long])
-    assert prompt(tower, prompt.vocabulary(tower, ['sky', fits])).isfinite().all()
+        prompt.lay_out(tower, ['sky', too_long])
+    assert prompt(tower, prompt.lay_out(tower, ['sky', fits])).isfinite().all()
 
 
 # --- embeddings from a file ----------------------------------------------------------------------
@@ -214,7 +214,7 @@ def test_embeddings_of_a_file(tmp_path, name, dtype):
     prompt = TextEmbeddings(embed_dim=6, texts=NAMES, path=save(tmp_path / name, rows))
     assert prompt.embeddings.count_nonzero() == 0  # nothing is read before init_weights
     prompt.init_weights()
-    actual = prompt(None, prompt.vocabulary(None, NAMES))
+    actual = prompt(None, prompt.lay_out(None, NAMES))
     assert actual.dtype == torch.float32
     assert torch.equal(actual, rows.float()[None])
     assert prompt.class_specific
@@ -230,7 +230,7 @@ def test_checkpoint_carries_the_embeddings(tmp_path):
     other = TextEmbeddings(embed_dim=6, texts=NAMES)
     other.init_weights()
     other.load_state_dict(prompt.state_dict())
-    assert torch.equal(other(None, other.vocabulary(None, NAMES)), rows[None])
+    assert torch.equal(other(None, other.lay_out(None, NAMES)), rows[None])
 
 
 @pytest.mark.parametrize(('name', 'rows', 'message'), [

@@ -206,7 +206,7 @@ class Bench:
         """Text of 8 learned contexts, and their gradient."""
         encoder = tower(model='RN50-quickgelu').to(self.device)
         prompt = LearnedContext(text_encoder=encoder, texts=names).to(self.device)
-        trees = prompt.vocabulary(encoder, names).to(self.device)
+        trees = prompt.lay_out(encoder, names).to(self.device)
 
         def step() -> None:
             with self.autocast(self.amp):
@@ -222,7 +222,7 @@ class Bench:
         names = read_class_names('ade20k')
         prompt = kind(text_encoder=encoder, texts=names, num_context=8).to(self.device).eval()
         prompt.requires_grad_(False)
-        trees = prompt.vocabulary(encoder, names).to(self.device)
+        trees = prompt.lay_out(encoder, names).to(self.device)
         visual_BTC = torch.randn(self.batch_size, 257, encoder.embed_dim, device=self.device)
 
         def step() -> None:

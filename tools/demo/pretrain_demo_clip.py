@@ -100,7 +100,7 @@ def zero_shot(model: DemoCLIP) -> dict[str, float]:
     """Score the score map: mIoU of all classes, base among base, new among new, in percent."""
     model.eval()
     prompt = TemplatePrompt(text_encoder=model.text, texts=CLASSES)
-    text_KC = prompt(model.text, prompt.vocabulary(model.text, CLASSES))[0]
+    text_KC = prompt(model.text, prompt.lay_out(model.text, CLASSES))[0]
     scenes = [draw(REPORT_SEED, index, 128) for index in range(REPORT_SCENES)]
     labels = torch.from_numpy(np.stack([labels for _, labels in scenes])).long()
     cells = torch.cat([model.image(to_input([image for image, _ in scenes[start:start + 8]]))[-1][1]
