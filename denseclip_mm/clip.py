@@ -79,6 +79,43 @@ def resize_position_table(table: Tensor, grid: tuple[int, int],
     return torch.cat([table[:1], cells.flatten(2)[0].T])
 
 
+def fit_position_table(state_dict: dict[str, Any], key: str, grid_key: str, table: Tensor,
+                       grid: tuple[int, int]) -> None:
+    """Resize a checkpoint's position table to the model's grid, before it is loaded.
+
+    Checkpoints of this package say their grid beside the table; one that does not is of CLIP or of
+    the published code, whose grids are square.
+
+    Args:
+        state_dict: of the checkpoint; changed.
+        key: of the position table in it.
+        grid_key: of the table's height and width in it.
+        table: the model's own position table.
+        grid: height and width of it.
+
+    Raises:
+        ValueError: if the checkpoint's grid does not go with its table, or cannot be told.
+    """
+    rows, said = state_dict.get(key), state_dict.get(grid_key)
+    if rows is None or rows.ndim != 2 or rows.shape[1:] != table.shape[1:]:
+        return  # load_state_dict names the mismatch
+    side = round((len(rows) - 1)**0.5)
+    if said is not None:
+        source = tuple(said.flatten().tolist())
+    elif side * side == len(rows) - 1:
+        source = (side, side)
+    elif len(rows) == len(table):
+        source = grid
+    else:
+        raise ValueError(f'{key} has {len(rows)} rows, not 1 + a square grid, and the checkpoint '
+                         f'does not say of which grid (height, width); add it as {grid_key}')
+    if len(source) != 2 or min(source) < 1 or source[0] * source[1] != len(rows) - 1:
+        raise ValueError(f'{grid_key} is {source}, but {key} has {len(rows)} rows, not 1 + height '
+                         '* width')
+    state_dict[key] = resize_position_table(rows.float(), grid, source).to(rows.dtype)
+    state_dict[grid_key] = torch.tensor(grid)
+
+
 def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pretrained: str,
                grid: tuple[int, int] | None = None, unused: tuple[str, ...] = ()) -> None:
     """Fill a tower with pretrained weights, all of them or none.
@@ -105,7 +142,8 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
     if grid is not None and table is not None:
         state[table] = resize_position_table(state[table].float(), grid)
 
-    own = tower.state_dict()
+    own = {key: value for key, value in tower.state_dict().items()
+           if not key.endswith('position_grid')}  # which is ours, not CLIP's
     faults = [f'{key} is missing' for key in own if key not in state]
     faults += [f'{key} is not part of the model' for key in state if key not in own]
     faults += [f'{key} is {tuple(state[key].shape)}, the model has {tuple(own[key].shape)}'

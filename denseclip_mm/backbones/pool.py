@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from denseclip_mm.backbones.tower import adopt_grid, check_dense_embedding
-from denseclip_mm.clip import resize_position_table
+from denseclip_mm.backbones.tower import check_dense_embedding
+from denseclip_mm.clip import fit_position_table, resize_position_table
 
 import torch
 from open_clip.modified_resnet import AttentionPool2d
@@ -40,6 +40,7 @@ class DenseAttentionPool(AttentionPool2d):
         check_dense_embedding(dense_embedding)
         self.dense_embedding = dense_embedding
         self.grid = grid
+        self.register_buffer('position_grid', torch.tensor(grid))  # for whoever loads the table
         rows = 1 + grid[0] * grid[1]
         self.positional_embedding = torch.nn.Parameter(
             torch.randn(rows, in_channels) / in_channels**0.5)
@@ -72,8 +73,8 @@ class DenseAttentionPool(AttentionPool2d):
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
                               *args: Any) -> None:
-        self.grid = adopt_grid(self.positional_embedding, state_dict,
-                               prefix + 'positional_embedding', self.grid)
+        fit_position_table(state_dict, prefix + 'positional_embedding', prefix + 'position_grid',
+                           self.positional_embedding, self.grid)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

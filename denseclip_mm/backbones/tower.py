@@ -20,26 +20,6 @@ def size_2d(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def adopt_grid(table: nn.Parameter, state_dict: dict[str, Tensor], key: str,
-               grid: tuple[int, int]) -> tuple[int, int]:
-    """Give a position table the grid of the checkpoint that is about to be loaded into it.
-
-    A table is trained at the grid of its training crop; whoever loads the checkpoint with another
-    ``image_size`` still wants those numbers. A table that has our number of rows is of our grid.
-
-    Returns:
-        The grid of the table from now on.
-    """
-    rows = state_dict.get(key)
-    if rows is None or rows.ndim != 2 or rows.shape[1] != table.shape[1] or len(rows) == len(table):
-        return grid
-    side = round((len(rows) - 1)**0.5)
-    if side * side != len(rows) - 1:  # left to load_state_dict, which names the mismatch
-        return grid
-    table.data = table.new_empty(rows.shape)
-    return (side, side)
-
-
 def check_dense_embedding(kind: str) -> None:
     """Refuse a dense embedding that is neither attended nor value.
 

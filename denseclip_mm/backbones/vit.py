@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from denseclip_mm.backbones.tower import CLIPTower, adopt_grid, check_dense_embedding
-from denseclip_mm.clip import resize_position_table
+from denseclip_mm.backbones.tower import CLIPTower, check_dense_embedding
+from denseclip_mm.clip import fit_position_table, resize_position_table
 
 import torch
 from timm.layers import DropPath
@@ -73,6 +73,8 @@ class CLIPVisionTransformer(CLIPTower):
         if not with_embeddings:
             self.tower.prune_intermediate_layers(self.out_indices, prune_norm=True)
 
+        # for whoever loads the position table
+        self.register_buffer('position_grid', torch.tensor(self.tower.grid_size))
         width = self.tower.conv1.out_channels
         norm = nn.SyncBatchNorm if sync_bn else nn.BatchNorm2d
         self.pyramid = nn.ModuleList([
@@ -131,7 +133,7 @@ class CLIPVisionTransformer(CLIPTower):
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
                               *args: Any) -> None:
-        self.tower.grid_size = adopt_grid(self.tower.positional_embedding, state_dict,
-                                          prefix + 'tower.positional_embedding',
-                                          self.tower.grid_size)
+        fit_position_table(
+            state_dict, prefix + 'tower.positional_embedding', prefix + 'position_grid',
+            self.tower.positional_embedding, self.tower.grid_size)
         super()._load_from_state_dict(state_dict, prefix, *args)

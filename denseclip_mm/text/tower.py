@@ -17,12 +17,17 @@ import open_clip
 import torch
 from open_clip.model import _build_text_tower
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class CLIPTextTower(nn.Module):
     """The text half of an open_clip model: never trained, always in eval mode.
 
     Gradients pass through it to learned prompt vectors; its own parameters do not require any.
+
+    Attributes:
+        context_length: positions that have weights: the longest prompt, its two end tokens
+            included. A published DenseCLIP checkpoint has fewer than the tower.
 
     Args:
         model: an open_clip model name, or an open_clip model config.
@@ -47,15 +52,12 @@ class CLIPTextTower(nn.Module):
         if self.tokenizer.vocab_size > self.tower.vocab_size:
             raise ValueError(f'the text tower embeds {self.tower.vocab_size} tokens, but its '
                              f'tokenizer makes {self.tokenizer.vocab_size}; set vocab_size')
+        self.context_length: int = self.tower.context_length
+        self.register_state_dict_post_hook(_leave_out_missing_positions)
         self.embed_dim: int = self.tower.output_dim
         self.width: int = self.tower.width
         self.requires_grad_(False)
         self.eval()
-
-    @property
-    def context_length(self) -> int:
-        """Positions that the tower has: the longest prompt, its two end tokens included."""
-        return len(self.tower.positional_embedding)
 
     @property
     def vocab_size(self) -> int:
@@ -66,6 +68,7 @@ class CLIPTextTower(nn.Module):
         """Load the pretrained weights, if any (errors: :func:`denseclip_mm.clip.load_tower`)."""
         if self.pretrained is not None:
             load_tower(self.tower, 'text', model=self.model, pretrained=self.pretrained)
+            self.context_length = self.tower.context_length
 
     def train(self, mode: bool = True) -> 'CLIPTextTower':
         """Stay in eval mode, whatever the model around it does."""
@@ -123,13 +126,19 @@ class CLIPTextTower(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
                               *args: Any) -> None:
-        # Published DenseCLIP checkpoints carry the first positions only.
-        table = state_dict.get(prefix + 'tower.positional_embedding')
-        own = self.tower.positional_embedding
-        if (table is not None and table.shape[1:] == own.shape[1:]
-                and len(table) <= self.tower.context_length):
-            own.data = own.new_empty(table.shape)
+        # Published DenseCLIP checkpoints carry the first positions only; no prompt reads the rest.
+        key, own = prefix + 'tower.positional_embedding', self.tower.positional_embedding
+        table = state_dict.get(key)
+        if table is not None and table.shape[1:] == own.shape[1:] and len(table) <= len(own):
+            self.context_length = len(table)
+            state_dict[key] = F.pad(table, (0, 0, 0, len(own) - len(table)))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _leave_out_missing_positions(tower: CLIPTextTower, state_dict: dict[str, Tensor], prefix: str,
+                                 metadata: dict[str, Any]) -> None:
+    key = prefix + 'tower.positional_embedding'
+    state_dict[key] = state_dict[key][:tower.context_length]
 
 
 def _require_causal(model: str | dict[str, Any], config: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Backbones: maps, embedding pair and options, against open_clip's own towers and torch's parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,12 @@ from denseclip_mm.backbones import (
 import open_clip
 import pytest
 import torch
+from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
 from mmseg.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 EMBED_DIM = 24
 CONVNEXT_VISION = dict(timm_model_name='test_convnext', timm_pool='', timm_proj='linear',
@@ -38,6 +40,14 @@ def tiny_convnext(tiny_resnet: dict) -> dict:
 def deep_vit(tiny_vit: dict) -> dict:
     """open_clip config of a ViT with a block more than the maps need."""
     return dict(tiny_vit, vision_cfg=dict(tiny_vit['vision_cfg'], layers=6))
+
+
+@pytest.fixture
+def one_process() -> Iterator[None]:
+    """A process group of this process alone."""
+    distributed.init_process_group('gloo', store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
 
 
 def up(size: int) -> int:
@@ -367,6 +377,7 @@ def test_stages_without_stride(tiny_resnet: dict) -> None:
     assert len(grid) == 1 + 8 * 8
     state = plain.state_dict()
     state['tower.attnpool.positional_embedding'] = grid.detach()
+    state['tower.attnpool.position_grid'] = torch.tensor([8, 8])
     fine.load_state_dict(state)
     fine.eval()
     with torch.no_grad():
@@ -425,30 +436,110 @@ def test_pretrained_table_is_resized_to_the_crop(kind: Kind, image_size: int | t
     close(tables[0].detach(), resized(tables[1], own, grid))
 
 
+def table_of(backbone: nn.Module) -> tuple[str, Tensor]:
+    """Name and value of the position table."""
+    return next((name, value.detach().clone()) for name, value in backbone.named_parameters()
+                if name.endswith('positional_embedding'))
+
+
+def grid_of(kind: Kind, *sides: int) -> tuple[int, int]:
+    """Height and width in cells of a crop."""
+    return tuple(kind.sizes(side)[kind.dense] for side in sides)
+
+
+# 64 x 256 and 256 x 64 have as many cells as 128 x 128.
+CROPS = [((96, 96), (64, 64)), ((64, 64), (128, 128)), ((64, 256), (128, 128)),
+         ((128, 128), (64, 256)), ((64, 256), (256, 64)), ((64, 128), (64, 96))]
+
+
 @each(KINDS, 'convnext')
-def test_checkpoint_of_another_image_size(kind: Kind, request: pytest.FixtureRequest) -> None:
-    source, target = (kind.build(request, image_size=size).eval() for size in (96, 64))
+@pytest.mark.parametrize(('theirs', 'ours'), CROPS)
+def test_checkpoint_of_another_crop(kind: Kind, theirs: tuple[int, int], ours: tuple[int, int],
+                                    request: pytest.FixtureRequest) -> None:
+    """Its table is resized to the model's grid; the parameter stays, its shape with it."""
+    source, target = (kind.build(request, image_size=size).eval() for size in (theirs, ours))
     with torch.no_grad():
         for parameter in source.parameters():
             parameter.mul_(1 + 0.1 * torch.rand_like(parameter))
+    parameters, shapes = list(target.parameters()), [p.shape for p in target.parameters()]
     target.load_state_dict(source.state_dict(), strict=True)
-    for size in ((96, 96), (64, 64), (64, 128)):
-        with torch.no_grad():
-            for ours, theirs in zip(flat(target(images(*size))), flat(source(images(*size))),
-                                    strict=True):
-                assert torch.equal(ours, theirs)
+    assert all(map(lambda new, old: new is old, target.parameters(), parameters))
+    assert [parameter.shape for parameter in target.parameters()] == shapes
+    table = table_of(source)[1]
+    close(table_of(target)[1], resized(table, grid_of(kind, *theirs), grid_of(kind, *ours)))
+    grid = next(value for key, value in target.state_dict().items()
+                if key.endswith('position_grid'))
+    assert tuple(grid.tolist()) == grid_of(kind, *ours)
+
+    same = kind.build(request, image_size=theirs).eval()
+    same.load_state_dict(source.state_dict(), strict=True)
+    with torch.no_grad():
+        for a, b in zip(flat(same(images(*theirs))), flat(source(images(*theirs))), strict=True):
+            assert torch.equal(a, b), 'at its own crop a checkpoint is the same to the bit'
 
 
 @each(KINDS, 'convnext')
-def test_checkpoint_of_an_unknown_grid_is_refused(kind: Kind,
+def test_checkpoint_that_does_not_say_its_grid_is_square(kind: Kind,
+                                                         request: pytest.FixtureRequest) -> None:
+    """As CLIP's and the published ones are; one of as many rows as a model that is not, is its."""
+    wide, square = (kind.build(request, image_size=size) for size in ((64, 256), (128, 128)))
+    state = {key: value for key, value in square.state_dict().items()
+             if not key.endswith('position_grid')}
+    wide.load_state_dict(state, strict=True)
+    close(table_of(wide)[1], resized(table_of(square)[1], grid_of(kind, 128, 128),
+                                     grid_of(kind, 64, 256)))
+    wider = kind.build(request, image_size=(64, 192))
+    state = {key: value for key, value in wider.state_dict().items()
+             if not key.endswith('position_grid')}
+    table = table_of(wider)[1]
+    wider.load_state_dict(state, strict=True)
+    assert torch.equal(table_of(wider)[1], table)
+
+
+@each(KINDS, 'convnext')
+@pytest.mark.parametrize(('said', 'message'), [
+    (None, r'has 7 rows, not 1 \+ a square grid, and the checkpoint does not say'),
+    ((2, 4), r'position_grid is \(2, 4\), but .*positional_embedding has 7 rows'),
+    ((-2, -3), r'position_grid is \(-2, -3\)'), ((6, ), r'position_grid is \(6,\)')])
+@pytest.mark.parametrize('load', [nn.Module.load_state_dict, mmengine_load_state_dict])
+def test_checkpoint_of_an_unknown_grid_is_refused(kind: Kind, said: tuple[int, ...] | None,
+                                                  message: str, load: Callable,
                                                   request: pytest.FixtureRequest) -> None:
-    """5 rows could only be a square; 7 rows could be 2 x 3 or 3 x 2."""
+    """5 rows could only be a square; 7 rows could be 2 x 3 or 3 x 2. mmengine's loader would warn.
+
+    The table stays as it was.
+    """
     backbone = kind.build(request)
+    name, table = table_of(backbone)
+    grid = name.replace('tower.positional' if kind.type is CLIPVisionTransformer
+                        else 'positional', 'position').replace('position_embedding',
+                                                               'position_grid')
     state = backbone.state_dict()
-    name = next(name for name in state if name.endswith('positional_embedding'))
     state[name] = state[name].new_zeros(7, state[name].shape[1])
-    with pytest.raises(RuntimeError, match=r'size mismatch for .*positional_embedding'):
-        backbone.load_state_dict(state)
+    del state[grid]
+    if said:
+        state[grid] = torch.tensor(said)
+    with pytest.raises(ValueError, match=message):
+        load(backbone, state)
+    assert torch.equal(table_of(backbone)[1], table)
+
+
+@each(KINDS, 'convnext')
+@pytest.mark.parametrize(('theirs', 'ours'), [((64, 64), (128, 128)), ((64, 256), (128, 128)),
+                                              ((128, 128), (64, 128))])
+def test_fine_tuning_under_ddp(kind: Kind, theirs: tuple[int, int], ours: tuple[int, int],
+                               one_process: None, request: pytest.FixtureRequest) -> None:
+    """A model is wrapped before it loads a checkpoint: gradients fit what was wrapped."""
+    sync_bn = dict(sync_bn=False) if kind.type is CLIPVisionTransformer else {}
+    source = kind.build(request, image_size=theirs, **sync_bn)
+    wrapped = DistributedDataParallel(kind.build(request, image_size=ours, **sync_bn))
+    mmengine_load_state_dict(wrapped, source.state_dict(), strict=True)
+    close(table_of(wrapped)[1],
+          resized(table_of(source)[1], grid_of(kind, *theirs), grid_of(kind, *ours)))
+    for _ in range(2):
+        sum(output.sum() for output in flat(wrapped(images(*ours)))).backward()
+    gradient = dict(wrapped.named_parameters())[table_of(wrapped)[0]].grad
+    assert gradient.shape == table_of(wrapped)[1].shape and gradient.abs().sum() > 0
 
 
 # Gradients and options
