@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 
+from denseclip_mm.files import whole_file
+
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -40,8 +42,8 @@ def draw_grid(columns: dict[str, list[np.ndarray | None]], path: Path) -> None:
                 axis.imshow(picture)
     for axis in axes.flat:
         axis.set_axis_off()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=100)
 
 
 def draw_panels(image: np.ndarray, labels: dict[str, np.ndarray], scores: dict[int, np.ndarray],

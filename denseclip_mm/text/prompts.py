@@ -6,14 +6,12 @@ context decoder, ``denseclip_mm.models.image_prompts`` have the others.
 Shapes: B images, S texts, M templates, T visual tokens, C embedding channels.
 """
 
-import pickle
 from collections.abc import Sequence
-from pathlib import Path
 
+from denseclip_mm.files import read_tensors
 from denseclip_mm.text.tower import CLIPTextTower
 from denseclip_mm.text.tree import grow_trees
 
-import numpy as np
 import open_clip
 import torch
 from torch import Tensor, nn
@@ -159,22 +157,14 @@ class TextEmbeddings(Prompt):
         """
         if self.path is None:
             return
-        path = Path(self.path).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f'TextEmbeddings found no file {self.path!r}')
-        try:
-            rows = (torch.from_numpy(np.load(path, allow_pickle=False)) if path.suffix == '.npy'
-                    else torch.load(path, map_location='cpu', weights_only=True))
-        except (ValueError, TypeError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            raise ValueError(f'{self.path} cannot be read as an array of text embeddings '
-                             f'({type(error).__name__})') from error
+        rows = read_tensors(self.path, 'file of text embeddings')
         if not isinstance(rows, Tensor) or rows.shape != self.embeddings.shape:
             got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
             raise ValueError(f'{self.path} holds {got}, but the class names and embed_dim need '
                              f'{tuple(self.embeddings.shape)}')
         if not rows.isfinite().all():
             raise ValueError(f'{self.path} holds numbers that are not finite')
-        self.embeddings.copy_(rows)
+        self.embeddings.copy_(rows.detach())
 
     def lay_out(self, text_encoder: None, texts: Sequence[str]) -> nn.ModuleList:
         """No trees: the embeddings are given."""

@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+from copy import deepcopy
 
 from denseclip_mm.text import CLIPTextTower, LearnedContext, TemplatePrompt, TextEmbeddings
 
@@ -242,7 +243,8 @@ def test_checkpoint_carries_the_embeddings(tmp_path):
     ('rows.pt', [1.0] * 24, 'holds list'),
     ('rows.npy', torch.full((4, 6), float('nan')), 'not finite'),
     ('rows.pt', torch.eye(4, 6) / 0, 'not finite'),
-    ('rows.npy', np.array([['a'] * 6] * 4, dtype=object), 'cannot be read as an array'),
+    ('rows.npy', np.array([['a'] * 6] * 4, dtype=object),
+     'rows.npy is no file of text embeddings: it is damaged, of'),
 ])
 def test_files_that_do_not_fit(tmp_path, name, rows, message):
     prompt = TextEmbeddings(embed_dim=6, texts=NAMES, path=save(tmp_path / name, rows))
@@ -251,9 +253,17 @@ def test_files_that_do_not_fit(tmp_path, name, rows, message):
     assert prompt.embeddings.count_nonzero() == 0
 
 
+def test_embeddings_that_were_saved_with_a_gradient(tmp_path):
+    """The model would not be copied otherwise."""
+    torch.save(torch.ones(4, 6, requires_grad=True), tmp_path / 'rows.pt')
+    prompt = TextEmbeddings(embed_dim=6, texts=NAMES, path=str(tmp_path / 'rows.pt'))
+    prompt.init_weights()
+    assert torch.equal(deepcopy(prompt).embeddings, torch.ones(4, 6))
+
+
 def test_missing_file(tmp_path):
     prompt = TextEmbeddings(embed_dim=6, texts=NAMES, path=str(tmp_path / 'none.npy'))
-    with pytest.raises(FileNotFoundError, match=r"found no file '.*none\.npy'"):
+    with pytest.raises(FileNotFoundError, match=r"is no file of text embeddings '.*none\.npy'"):
         prompt.init_weights()
 
 
@@ -263,7 +273,7 @@ def test_code_in_a_file_is_not_run(tmp_path, name):
     payload = Payload(made)
     path = save(tmp_path / name, np.array([payload]) if name == 'rows.npy' else payload)
     prompt = TextEmbeddings(embed_dim=6, texts=NAMES, path=path)
-    with pytest.raises(ValueError, match='cannot be read as an array of text embeddings'):
+    with pytest.raises(ValueError, match='run code when it is loaded, so it was not'):
         prompt.init_weights()
     assert not made.exists()
     pickle.loads(pickle.dumps(payload))  # the payload works where pickles are trusted

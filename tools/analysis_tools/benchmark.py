@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import denseclip_mm  # (first: it repairs what mmseg's import needs)
+from denseclip_mm.files import whole_file
 from denseclip_mm.models.image_prompts import ConditionalContext, VisualContext
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
@@ -420,15 +421,15 @@ def main() -> None:
         parser.error(f'there is no case {", ".join(sorted(unknown))}; there are {", ".join(cases)}')
     chosen = {name: cases[name] for name in args.cases or cases}
     options = {key: str(value) for key, value in vars(args).items() if key != 'out'}
-    args.out.mkdir(parents=True, exist_ok=True)
     written = args.out / 'benchmark.json'
     results = {}
     with tqdm(total=sum(map(len, chosen.values())) * (args.repeats + 1), unit='run') as bar:
         for name, variants in chosen.items():
             bar.set_postfix_str(name)
             results[name] = run_case(variants, args.repeats, bench.device, bar)
-            written.write_text(json.dumps(dict(
-                machine=describe(bench.device), options=options, results=results), indent=2))
+            with whole_file(written) as part:
+                part.write_text(json.dumps(dict(
+                    machine=describe(bench.device), options=options, results=results), indent=2))
     print(f'{describe(bench.device)}\n\n{table(results, args.peaks)}\n\nwrote {written}')
 
 

@@ -16,7 +16,6 @@ the base names on base pixels, of the new names on new pixels.
 
 import argparse
 import math
-import os
 import time
 from itertools import chain
 from pathlib import Path
@@ -25,6 +24,7 @@ from denseclip_mm.backbones import CLIPResNet
 from denseclip_mm.demo.captions import GROUP, render_group
 from denseclip_mm.demo.render import BASE_CLASSES, CLASSES, NEW_CLASSES
 from denseclip_mm.demo.scenes import draw
+from denseclip_mm.files import whole_file
 from denseclip_mm.text import CLIPTextTower, TemplatePrompt, grow_trees
 
 import numpy as np
@@ -119,14 +119,6 @@ def zero_shot(model: DemoCLIP) -> dict[str, float]:
     return result
 
 
-def save(model: DemoCLIP, path: Path) -> None:
-    """Write the weights, the old file staying whole until the new one is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix('.part')
-    torch.save(model.open_clip_state(), part)
-    os.replace(part, path)
-
-
 def main() -> None:
     """Train and report."""
     parser = argparse.ArgumentParser(
@@ -169,7 +161,8 @@ def main() -> None:
         bar.set_postfix(loss=f'{loss.item():.3f}', size=size)
         if step % args.report_every == 0 or step == args.steps:
             figures = ', '.join(f'{name} {value:.1f}' for name, value in zero_shot(model).items())
-            save(model, args.out)
+            with whole_file(args.out) as part:
+                torch.save(model.open_clip_state(), part)
             tqdm.write(f'step {step}, {seen} scenes, {(time.time() - started) / 60:.1f} min: '
                        f'loss {loss.item():.3f}, zero-shot mIoU {figures}')
 
