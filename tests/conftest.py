@@ -1,12 +1,23 @@
 """Fixtures: towers small enough for a CPU, in open_clip's own config format."""
 
 import importlib.util
+import io
+import logging
 import os
-from collections.abc import Callable, Sequence
+import random
+import subprocess
+import sys
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import patch
 
+import cv2
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -15,7 +26,9 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')  # read when huggingface_hub is imp
 
 from denseclip_mm.text import CLIPTextTower
 
-from mmengine.registry import init_default_scope
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.utils import ManagerMixin
 
 init_default_scope('mmseg')  # as every tool and init_model do
 torch.set_num_threads(1)  # tiny operators; threads that wait for each other are no help
@@ -94,6 +107,70 @@ def load_tool() -> Callable[[str], ModuleType]:
         spec.loader.exec_module(tool)
         return tool
     return load
+
+
+def _managed(cls: type = ManagerMixin) -> Iterator[type]:
+    """Mmengine's classes of global instances: loggers, message hubs, visualisers, scopes."""
+    for each in cls.__subclasses__():
+        yield each
+        yield from _managed(each)
+
+
+@contextmanager
+def _fresh_process(cwd: Path, script: Path) -> Iterator[None]:
+    """What a script sets for its own process is as before afterwards."""
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    drawn, level = (random.getstate(), np.random.get_state()), logging.getLogger('mmengine').level
+    with pytest.MonkeyPatch.context() as change, patch.dict(os.environ), torch.random.fork_rng([]):
+        change.chdir(cwd)
+        change.setattr(sys, 'argv', [str(script)])
+        change.setattr(MODELS, '_module_dict', dict(MODELS._module_dict))
+        for cls in _managed():
+            change.setattr(cls, '_instance_dict', OrderedDict())
+        yield
+        for handler in (each for logger in MMLogger._instance_dict.values()
+                        for each in logger.handlers):
+            handler.close()
+    random.setstate(drawn[0])
+    np.random.set_state(drawn[1])
+    logging.getLogger('mmengine').setLevel(level)
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
+
+
+@pytest.fixture(scope='session')
+def run_tool(load_tool) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs ``main`` of tools/NAME.py here, as a process of its own would be run in ``cwd``.
+
+    Importing the package takes seconds, so a process is for what only a process shows.
+    """
+    def run(name: str, *words: object, cwd: Path) -> subprocess.CompletedProcess:
+        out, err = io.StringIO(), io.StringIO()
+        argv = [str(word) for word in words]
+        with _fresh_process(cwd, ROOT / f'tools/{name}.py'), redirect_stdout(out), \
+                redirect_stderr(err):
+            try:
+                load_tool(name).main(argv)
+                code = 0
+            except SystemExit as stop:  # as Python ends with it
+                code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+                if code and code is not stop.code:
+                    err.write(f'{stop.code}\n')
+            except Exception:
+                traceback.print_exc()
+                code = 1
+        return subprocess.CompletedProcess([name, *argv], code, out.getvalue(), err.getvalue())
+    return run
+
+
+@pytest.fixture(scope='session')
+def succeed(run_tool) -> Callable[..., str]:
+    """Runs a tool that has to end well; returns what it printed."""
+    def succeed(name: str, *words: object, cwd: Path) -> str:
+        done = run_tool(name, *words, cwd=cwd)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done.stdout + done.stderr
+    return succeed
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -49,16 +50,17 @@ def test_files_that_are_named_are_there(page: Path) -> None:
         assert of_the_reader or (ROOT / named).exists(), named
 
 
-@cache
-def options_of(tool: str) -> str:
-    return subprocess.run([sys.executable, ROOT / tool, '--help'], capture_output=True, text=True,
-                          check=True).stdout
+@pytest.fixture(scope='module')
+def options_of(succeed: Callable[..., str]) -> Callable[[str], str]:
+    """Says what ``--help`` says."""
+    return cache(lambda tool: succeed(tool, '--help', cwd=ROOT))
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
-def test_commands_have_their_options(page: Path) -> None:
-    for tool, words in re.findall(r'^python (tools/\w+\.py)(.*)$', page.read_text(), re.MULTILINE):
-        for option in re.findall(r'(?<=\s)--[\w-]+', words.split('#')[0]):
+def test_commands_have_their_options(page: Path, options_of: Callable[[str], str]) -> None:
+    commands = re.findall(r'python tools/([\w/]+)\.py((?:[^`#\n\\]|\\\n)*)', page.read_text())
+    for tool, words in commands:
+        for option in re.findall(r'(?<=\s)--[\w-]+', words):
             assert option in options_of(tool), f'{tool} {option}'
 
 

@@ -13,6 +13,7 @@ import html
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -247,7 +248,7 @@ def build_page(segmenter: Segmenter, examples: list[str]) -> gr.Blocks:
     return page
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Load the model and serve the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -258,7 +259,7 @@ def main() -> None:
     parser.add_argument('--host', default='127.0.0.1',
                         help='0.0.0.0 lets other machines see the page (default: %(default)s)')
     parser.add_argument('--port', type=int, default=7860, help='(default: %(default)s)')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         segmenter = Segmenter(Predictor(args.config, args.checkpoint))
     except (FileNotFoundError, ValueError) as error:

@@ -8,6 +8,7 @@ Prints how often each class occurs, errors and warnings; exits with 1 if there i
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from denseclip_mm.apis.config import check_data, load_config
 from denseclip_mm.datasets.check import VOID, Report, check_split
@@ -17,7 +18,7 @@ from mmengine.config import DictAction
 SPLITS = ('train', 'val', 'test')
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -28,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='override entries of the config, for example '
                         'train_dataloader.dataset.data_root=data/shapes')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def table(report: Report) -> str:
@@ -42,9 +43,9 @@ def table(report: Report) -> str:
     return '\n'.join(lines)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Read, report, and exit with 1 if there is an error."""
-    args = parse_args()
+    args = parse_args(argv)
     num_errors, seen = 0, {}
     try:
         cfg = load_config(args.config, options=args.cfg_options, launcher='none', work_dir=None)

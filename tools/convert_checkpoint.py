@@ -9,6 +9,7 @@ The published files hold the first 13 text positions only, enough for names of u
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import denseclip_mm  # noqa: F401  (registers the modules that the conversion builds)
 from denseclip_mm.apis.convert import convert
@@ -18,14 +19,14 @@ from denseclip_mm.files import read_state_dict, whole_file
 import torch
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Read SRC, convert, write DST whole or not at all."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('src', help='published checkpoint')
     parser.add_argument('dst', help='file to write')
     parser.add_argument('--clip', help='CLIP weights (OpenAI .pt or open_clip state dict)')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         published, meta = read_state_dict(args.src)
         clip = read_file(args.clip)[0] if args.clip else None

@@ -11,6 +11,7 @@ width and number of images, checked against PyTorch at several sizes.
 import argparse
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from denseclip_mm.apis.deploy import export_onnx, save_without_text_tower
@@ -28,7 +29,7 @@ def megabytes(path: Path) -> str:
     return f'{path.stat().st_size / 1e6:.1f} MB'
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Load, export, report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument('--sizes', nargs='+', type=size_of, metavar='HxW',
                         default=[(256, 256), (320, 448), (500, 375)],
                         help='image sizes to check the ONNX model at')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         if 'onnx' in args.formats and importlib.util.find_spec('onnxruntime') is None:
             raise ValueError("ONNX needs more packages: pip install 'denseclip_mm[onnx]', or "

@@ -15,7 +15,7 @@ import glob
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
@@ -177,7 +177,7 @@ def claim(out: Path, predictor: Predictor, args: argparse.Namespace) -> None:
         part.write_text(text)
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -191,12 +191,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--opacity', type=float, default=0.5, help='of the overlay, 0 to 1')
     parser.add_argument('--num-score-maps', type=int, default=4, help='largest classes drawn')
     parser.add_argument('--device', help='default: a GPU if there is one')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Predict all inputs."""
-    args = parse_args()
+    args = parse_args(argv)
     logging.getLogger('mmengine').setLevel(logging.WARNING)
     try:
         files = find_inputs(args.inputs, args.out)

@@ -4,6 +4,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config
@@ -13,7 +14,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description='Test (and evaluate) a segmentor')
     parser.add_argument('config', help='config file')
@@ -30,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
                         help='set by launchers')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
@@ -61,9 +62,9 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.model = {**cfg.tta_model, 'module': cfg.model}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Build the runner of the config and test."""
-    args = parse_args()
+    args = parse_args(argv)
     try:
         cfg = load_config(args.config, options=args.cfg_options, launcher=args.launcher,
                           work_dir=args.work_dir)

@@ -1,8 +1,6 @@
 """Models for use elsewhere compute what they computed before."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from denseclip_mm.apis.deploy import (
@@ -178,13 +176,9 @@ def test_onnx_that_differs_is_not_written(tiny_resnet, tmp_path, monkeypatch) ->
     assert not list((tmp_path / 'out').iterdir())
 
 
-def test_the_tool(tiny_resnet, tmp_path) -> None:
-    def export(*words: str) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, ROOT / 'tools/export.py', *words], cwd=tmp_path,
-                              text=True, capture_output=True, timeout=300)
+def test_the_tool(tiny_resnet, tmp_path, run_tool, succeed) -> None:
     given = write_model(tiny_resnet, tmp_path, NECKS['post-model'])
-    done = export(*given, '--out', 'there', '--sizes', '64x64')
-    assert done.returncode == 0, done.stderr
+    succeed('export', *given, '--out', 'there', '--sizes', '64x64', cwd=tmp_path)
     assert sorted(path.name for path in (tmp_path / 'there').iterdir()) == [
         'config.py', 'model.onnx', 'model.pth']
     model = init_model(str(tmp_path / 'there/config.py'), str(tmp_path / 'there/model.pth'),
@@ -194,11 +188,11 @@ def test_the_tool(tiny_resnet, tmp_path) -> None:
     expected = logits_of(model, IMAGES)
     assert (torch.from_numpy(logits) - expected).abs().max() < 1e-4 * expected.abs().max()
 
-    refused = export(given[0], 'none.pth')
+    refused = run_tool('export', given[0], 'none.pth', cwd=tmp_path)
     assert refused.returncode == 1
     assert "error: there is no checkpoint 'none.pth'" in refused.stderr
     given = write_model(tiny_resnet, tmp_path / 'pre', NECKS['pre-model'])
-    refused = export(*given, '--out', 'nowhere')
+    refused = run_tool('export', *given, '--out', 'nowhere', cwd=tmp_path)
     assert refused.returncode == 1
     assert 'error: VisualContext asks the text tower' in refused.stderr
     assert not (tmp_path / 'nowhere').exists()

@@ -3,11 +3,11 @@
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from denseclip_mm.datasets.check import check_split, compare_classes
@@ -318,15 +318,14 @@ def test_configs_that_cannot_be_checked(root, options, message):
         check(dataset(root, **options))
 
 
-def test_the_tool(root):
+def test_the_tool(root, run_tool):
     """The table, exit codes, and a split that is another's."""
     config = root / 'config.py'
     config.write_text(f'train_dataloader = dict(dataset={dataset(root)})\n'
                       'val_dataloader = test_dataloader = train_dataloader\n')
-    words = [sys.executable, ROOT / 'tools/check_dataset.py', config]
-    done = run(*words, cwd=root)
+    done = run_tool('check_dataset', config, cwd=root)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-11:] == [  # one stack says a word of its own before
+    assert done.stdout.splitlines() == [
         'train: 2 images',
         'class                pixels    share   images',
         'a                         6   25.00%        1',
@@ -340,20 +339,12 @@ def test_the_tool(root):
         'no errors']
 
 
-def call(*words: str, monkeypatch, capsys) -> tuple[object, str]:
-    """What the tool exits with, and what it prints, here in this process."""
-    monkeypatch.setattr(sys, 'argv', ['check_dataset.py', *words])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(ROOT / 'tools/check_dataset.py'), run_name='__main__')
-    return stopped.value.code, capsys.readouterr().out
-
-
-def test_the_tool_fails(root, monkeypatch, capsys):
+def test_the_tool_fails(root, run_tool):
     (root / 'config.py').write_text(f'val_dataloader = dict(dataset={dataset(root)})\n')
     outside(root)
-    code, output = call(str(root / 'config.py'), monkeypatch=monkeypatch, capsys=capsys)
-    assert code == '2 errors'  # which Python prints, exiting with 1
-    assert output.count('\nerror: masks that hold ') == 2 and 'no errors' not in output
+    done = run_tool('check_dataset', 'config.py', cwd=root)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1] == '2 errors'
+    assert done.stdout.count('\nerror: masks that hold ') == 2 and 'no errors' not in done.stdout
 
 
 @pytest.mark.parametrize(('words', 'message'), [
@@ -361,12 +352,12 @@ def test_the_tool_fails(root, monkeypatch, capsys):
     (['config.py'], "error: train_dataloader: there is no folder 'nowhere'"),
     (['config.py', '--split', 'test'], 'error: config.py has no test_dataloader'),
 ])
-def test_one_line_errors_of_the_tool(tmp_path, monkeypatch, capsys, words, message):
+def test_one_line_errors_of_the_tool(tmp_path, run_tool, words, message):
     leaf = dataset(Path('nowhere'))
     (tmp_path / 'config.py').write_text(f'train_dataloader = dict(dataset={leaf})\n')
-    monkeypatch.chdir(tmp_path)
-    code, _ = call(*words, monkeypatch=monkeypatch, capsys=capsys)
-    assert code.startswith(message) and '\n' not in code
+    done = run_tool('check_dataset', *words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(message) and done.stderr.count('\n') == 1
 
 
 def test_camvid(shared):
@@ -397,15 +388,17 @@ def tutorial(tmp_path) -> Path:
     return tmp_path / 'CamVid'
 
 
-def convert(tutorial: Path, target: Path) -> subprocess.CompletedProcess:
-    return run(sys.executable, ROOT / 'tools/dataset_converters/camvid.py', tutorial, target,
-               cwd=tutorial.parent)
+@pytest.fixture
+def convert(tutorial, run_tool) -> Callable[[Path], subprocess.CompletedProcess]:
+    def convert(target: Path) -> subprocess.CompletedProcess:
+        return run_tool('dataset_converters/camvid', tutorial, target, cwd=tutorial.parent)
+    return convert
 
 
-def test_convert_camvid(tutorial):
+def test_convert_camvid(tutorial, convert):
     """Labels stay, 11 becomes 255, images are nearly the same; the config reads them."""
     target = tutorial.parent / 'data/camvid'
-    done = convert(tutorial, target)
+    done = convert(target)
     assert done.returncode == 0, done.stderr
     assert f'wrote 6 images and masks to {target}' in done.stdout
     assert sorted(path.name for path in (tutorial.parent / 'data').iterdir()) == ['camvid']
@@ -485,11 +478,11 @@ def target_exists(tutorial):
     (broken_file, '{source}/test/0016E5.png cannot be read ('),
     (target_exists, 'data/camvid exists; take it away or name another'),
 ], ids=lambda value: getattr(value, '__name__', ''))
-def test_camvid_that_is_refused(tutorial, spoil, message):
+def test_camvid_that_is_refused(tutorial, spoil, message, convert):
     """One line, and nothing is left behind."""
     spoil(tutorial)
     before = sorted(tutorial.parent.glob('data/*'))
-    done = convert(tutorial, tutorial.parent / 'data/camvid')
+    done = convert(tutorial.parent / 'data/camvid')
     assert done.returncode == 1 and 'Traceback' not in done.stderr
     error = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
     assert len(error) == 1 and message.replace('{source}', str(tutorial)) in error[0]

@@ -1,7 +1,5 @@
 """Pictures of score maps: their pixels, the maps in them, and the hook in real runs."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -334,38 +332,25 @@ tta_pipeline = [dict(type='TestTimeAug', transforms=[
 """
 
 
-def call(*words: object, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *map(str, words)], cwd=cwd, text=True, timeout=400,
-                          capture_output=True)
-
-
-def test_tools_draw(tmp_path, monkeypatch, small_demo, load_tool):
+def test_tools_draw(tmp_path, small_demo, run_tool, succeed):
     """Training, test with flips, and the tool that draws one image; the mistakes one can make."""
     config = tmp_path / 'small.py'
     config.write_text(small_demo + SMALL)
-    trained = call(ROOT / 'tools/train.py', config, '--work-dir', 'train', cwd=tmp_path)
-    assert trained.returncode == 0, trained.stderr[-4000:]
-    tested = call(ROOT / 'tools/test.py', config, 'train/iter_2.pth', '--tta', '--work-dir', 'test',
-                  cwd=tmp_path)
-    assert tested.returncode == 0, tested.stderr[-4000:]
+    succeed('train', config, '--work-dir', 'train', cwd=tmp_path)
+    succeed('test', config, 'train/iter_2.pth', '--tta', '--work-dir', 'test', cwd=tmp_path)
     names = sorted([*pictures_of(tmp_path / 'train'), *pictures_of(tmp_path / 'test')])
     assert names == [f'score_maps_{mode}_scene-1-{index}_{step}.png'
                      for mode, step in (('test', 0), ('val', 2)) for index in (0, 4)]
 
-    draw = load_tool('analysis_tools/draw_score_maps')
-    monkeypatch.chdir(tmp_path)
-
-    def call_draw(*words: str) -> None:
-        monkeypatch.setattr(sys, 'argv', ['draw', str(config), 'train/iter_2.pth', *words])
-        draw.main()
-    call_draw('out/picture.png', '--index', '4')
+    draw = ['analysis_tools/draw_score_maps', config, 'train/iter_2.pth']
+    succeed(*draw, 'out/picture.png', '--index', 4, cwd=tmp_path)
     np.testing.assert_array_equal(
-        cv2.imread('out/picture.png')[..., ::-1],
+        cv2.imread(str(tmp_path / 'out/picture.png'))[..., ::-1],
         pictures_of(tmp_path / 'train')['score_maps_val_scene-1-4_2.png'])
     for words, message in (
             (['no.png', '--classes', 'gras'], "error: the model has no class 'gras'"),
             (['no.png', '--index', '6'], 'error: --index 6, but the validation set has 6 images'),
             (['no.nothing'], 'error: unknown file extension: .nothing')):
-        with pytest.raises(SystemExit, match=message):
-            call_draw(*words)
+        done = run_tool(*draw, *words, cwd=tmp_path)
+        assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(message)
     assert not list(tmp_path.glob('no.*'))

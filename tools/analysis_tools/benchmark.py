@@ -22,7 +22,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -391,7 +391,7 @@ def describe(device: torch.device) -> str:
             f'denseclip_mm {denseclip_mm.__version__}')
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the cases; write OUT/benchmark.json and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -406,7 +406,7 @@ def main() -> None:
     parser.add_argument('--peaks', nargs=2, type=float, metavar=('TFLOP/S', 'TB/S'),
                         help='of the device: adds the floors to the table')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='folder')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     init_default_scope('mmseg')
     for module in (PaddedTextTower, EmbeddingsUnused):
         MODELS.register_module(module=module)

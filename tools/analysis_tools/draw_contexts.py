@@ -10,6 +10,7 @@ image shifts them.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import denseclip_mm  # first: it repairs what mmseg's import needs
@@ -121,7 +122,7 @@ def shorten_token(token: str) -> str:
     return token if len(token) <= 16 else f'{token[:15]}…'
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Load, search, print, draw."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -131,7 +132,7 @@ def main() -> None:
     parser.add_argument('--top', type=int, default=5, help='nearest tokens of each context')
     parser.add_argument('--classes', nargs='+', metavar='NAME',
                         help='whose contexts, if every class has its own (default: the first 3)')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         neck = load_neck(args.config, args.checkpoint)
         tables = nearest_of_texts(neck, args.classes, args.top)

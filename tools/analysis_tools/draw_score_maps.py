@@ -8,6 +8,7 @@ ScoreMapVisualizationHook draws the same in validation and test.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from denseclip_mm.apis.config import check_data
@@ -21,7 +22,7 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Segment one image of the validation set and draw it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument('--classes', nargs='+', default=3, metavar='NAME',
                         help='score maps to draw (default: those of the three largest classes)')
     parser.add_argument('--device', default='cpu')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         model = Predictor(args.config, args.checkpoint, device=args.device).model
         check_classes(model, args.classes)

@@ -15,6 +15,7 @@ Pavement, Tree, SignSymbol, Fence, Car, Pedestrian, Bicyclist, Unlabelled) is th
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from denseclip_mm.files import whole_file
@@ -90,13 +91,13 @@ def convert(image_path: Path, mask_path: Path) -> tuple[Image.Image, Image.Image
     return image, Image.fromarray(np.where(labels == THEIR_VOID, VOID, labels).astype(np.uint8))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Convert into a folder beside the target, which takes its name when it is whole."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', type=Path, help='folder with train, trainannot, ...')
     parser.add_argument('target', type=Path, help='folder to write; must not exist')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         if args.target.exists():
             raise ValueError(f'{args.target} exists; take it away or name another')

@@ -227,7 +227,7 @@ def predictions(configs: dict[str, Config]) -> dict[str, list[np.ndarray | None]
     return columns
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run, write OUT/table.md and OUT/grid.png."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -240,7 +240,7 @@ def main() -> None:
                         help='runs at a time, each on one core')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='override entries of every config')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     systems = {title: name for title, name in SYSTEMS.items()
                if args.systems is None or name in args.systems}
     options = args.cfg_options or {}

@@ -17,6 +17,7 @@ the base names on base pixels, of the new names on new pixels.
 import argparse
 import math
 import time
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def zero_shot(model: DemoCLIP) -> dict[str, float]:
     return result
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train and report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -128,7 +129,7 @@ def main() -> None:
     parser.add_argument('--lr', type=float, default=2e-3, help='peak learning rate')
     parser.add_argument('--report-every', type=int, default=500, help='steps')
     parser.add_argument('--seed', type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     torch.manual_seed(args.seed)
     rng = np.random.default_rng([args.seed, 7])
