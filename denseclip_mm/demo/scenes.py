@@ -43,6 +43,12 @@ class SceneBackend(BaseStorageBackend):
     """Draws the scene of a path as a PNG file, for whatever reads images by their path.
 
     mmseg's visualisation hook does, and ``LoadImageFromFile``.
+
+    Examples:
+        >>> import mmcv
+        >>> from mmengine import fileio
+        >>> mmcv.imfrombytes(fileio.get('scene://128/scene-0-7.png')).shape
+        (128, 128, 3)
     """
 
     def get(self, filepath: str) -> bytes:
