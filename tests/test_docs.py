@@ -16,7 +16,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').rglob('*.md'))]
-BY_PATH = dict(ids=lambda page: str(page.relative_to(ROOT)))
 INJECTED = {'self', 'texts', 'context', 'kwargs', 'feature_strides'}  # by neck, head, mmseg
 CLASSES = [cls for classes in _REGISTERED.values() for cls in classes]
 
@@ -39,7 +38,7 @@ def test_no_option_is_made_up() -> None:
     assert set(named) <= options
 
 
-@pytest.mark.parametrize('page', PAGES, **BY_PATH)
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_files_that_are_named_are_there(page: Path) -> None:
     text = page.read_text()
     for target in re.findall(r'(?:\]\(|^\[\w+\]: )([^)#\s]+)', text, re.MULTILINE):
@@ -57,10 +56,9 @@ def options_of(tool: str) -> str:
                           check=True).stdout
 
 
-@pytest.mark.parametrize('page', PAGES, **BY_PATH)
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_commands_have_their_options(page: Path) -> None:
-    text = page.read_text().replace('\\\n', ' ')
-    for tool, words in re.findall(r'^python (tools/\w+\.py)(.*)$', text, re.MULTILINE):
+    for tool, words in re.findall(r'^python (tools/\w+\.py)(.*)$', page.read_text(), re.MULTILINE):
         for option in re.findall(r'(?<=\s)--[\w-]+', words.split('#')[0]):
             assert option in options_of(tool), f'{tool} {option}'
 
