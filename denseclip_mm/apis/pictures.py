@@ -13,14 +13,24 @@ from matplotlib.figure import Figure
 
 
 def distinct_colours(count: int) -> list[tuple[int, int, int]]:
-    """RGB colours; neighbours are far apart in hue, the golden ratio of the circle."""
+    """RGB colours; neighbours are far apart in hue, the golden ratio of the circle.
+
+    Examples:
+        >>> distinct_colours(3)
+        [(242, 24, 24), (80, 109, 178), (136, 217, 22)]
+    """
     colours = [colorsys.hsv_to_rgb(index * 0.618034 % 1, (0.9, 0.55)[index % 2],
                                    (0.95, 0.7, 0.85)[index % 3]) for index in range(count)]
     return [tuple(round(255 * channel) for channel in colour) for colour in colours]
 
 
 def paint(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """(H, W) labels to (H, W, 3) RGB colours; ignored pixels are black."""
+    """(H, W) labels to (H, W, 3) RGB colours; ignored pixels are black.
+
+    Examples:
+        >>> paint(np.array([[0, 1, 255]]), [(242, 24, 24), (80, 109, 178)]).tolist()
+        [[[242, 24, 24], [80, 109, 178], [0, 0, 0]]]
+    """
     colours = np.zeros((max(256, len(palette)), 3), np.uint8)
     colours[:len(palette)] = palette
     return colours[labels]
