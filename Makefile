@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo prompts test test-onedl lint
+.PHONY: setup demo prompts test test-onedl lint docs
 
 setup: .venv/ready
 
@@ -36,3 +36,6 @@ test-onedl: .venv/onedl/ready
 
 lint: .venv/ready
 	$(BIN)/ruff check .
+
+docs: .venv/ready
+	$(BIN)/mkdocs build --strict

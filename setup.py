@@ -9,6 +9,7 @@ version: dict[str, str] = {}
 exec((root / 'denseclip_mm' / 'version.py').read_text(), version)
 onnx = ['onnx', 'onnxruntime', 'onnxscript']  # tools/export.py
 app = ['gradio']  # tools/app.py
+docs = ['mkdocs-material', 'mkdocstrings[python]']  # make docs
 
 setup(
     name='denseclip_mm',
@@ -34,6 +35,7 @@ setup(
         'onedl': ['onedl-mmsegmentation>=1.4.2', 'onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6'],
         'onnx': onnx,
         'app': app,
-        'dev': ['pytest', 'ruff', 'playwright', 'tensorboard', *onnx, *app],
+        'docs': docs,
+        'dev': ['pytest', 'ruff', 'playwright', 'tensorboard', *onnx, *app, *docs],
     },
 )

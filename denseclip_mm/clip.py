@@ -9,6 +9,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from denseclip_mm.files import read_state_dict
+
 import open_clip
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ open_clip.add_model_config(_DEMO / 'DemoCLIP.json')
 
 # Tensors of OpenAI's own archives that describe the model; no other CLIP file carries them.
 _OPENAI_MARKS = ('input_resolution', 'context_length', 'vocab_size')
+_WHAT = 'file of CLIP weights'
 
 
 def clip_config(model: str | dict[str, Any]) -> dict[str, Any]:
@@ -223,25 +226,24 @@ def read_file(path: str | Path) -> tuple[dict[str, Tensor], bool | None]:
         file does not tell).
 
     Raises:
+        FileNotFoundError: if there is no such file.
         ValueError: if the file is something else.
     """
-    try:
-        if _is_torchscript(path):  # only OpenAI publishes CLIP this way, always with QuickGELU
+    if _is_torchscript(path):  # only OpenAI publishes CLIP this way, always with QuickGELU
+        try:
             state = dict(torch.jit.load(path, map_location='cpu').state_dict())
-            return _by_tower(state), True
-        state = open_clip.factory.load_state_dict(str(path), weights_only=True)
-        tensors = all(isinstance(value, Tensor) for value in state.values())
-    except Exception as error:
-        reason = ': '.join([type(error).__name__, *str(error).splitlines()[:1]])
-        raise ValueError(f'{path} cannot be read as CLIP weights ({reason})') from error
-    if not tensors:
-        raise ValueError(f'{path} is not a state dict of CLIP weights: it holds other things than '
-                         'tensors')
+        except Exception as error:
+            raise ValueError(f'{path} is no {_WHAT}: it is a broken TorchScript archive '
+                             f'({type(error).__name__})') from None
+        return _by_tower(state), True
+    state, _ = read_state_dict(path, _WHAT)
+    if not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f'{path} is no {_WHAT}: it holds other things than tensors')
     quick_gelu = True if any(mark in state for mark in _OPENAI_MARKS) else None
     return _by_tower(state), quick_gelu
 
 
-def _is_torchscript(path: Path) -> bool:
+def _is_torchscript(path: str | Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

@@ -354,15 +354,15 @@ class Payload:
 def test_bytes_that_are_no_weights(tmp_path, content, suffix):
     path = tmp_path / f'weights{suffix}'
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f'weights{suffix} cannot be read as CLIP weights'):
+    with pytest.raises(ValueError, match=f'weights{suffix} is no file of CLIP weights: it '):
         read_file(path)
 
 
 @pytest.mark.parametrize(('content', 'message'), [
-    ({}, 'cannot be read as CLIP weights'),
-    ({'state_dict': {}}, 'cannot be read as CLIP weights'),
-    ([torch.zeros(1)], 'cannot be read as CLIP weights'),
-    ({0: torch.zeros(1)}, 'cannot be read as CLIP weights'),
+    ({}, 'is no file of CLIP weights: it holds no state dict'),
+    ({'state_dict': {}}, 'holds no state dict'),
+    ([torch.zeros(1)], 'holds no state dict'),
+    ({0: torch.zeros(1)}, 'holds no state dict'),
     ({'epoch': 3, 'model': {'weight': torch.zeros(1)}}, 'holds other things than tensors'),
 ])
 def test_objects_that_are_no_state_dict(tmp_path, content, message):
@@ -377,7 +377,7 @@ def test_broken_archives(archive, tmp_path):
     with zipfile.ZipFile(tmp_path / 'zip.pt', 'w') as file:
         file.writestr('zip/constants.pkl', b'nothing')
     for path in (archive, tmp_path / 'zip.pt'):
-        with pytest.raises(ValueError, match='cannot be read as CLIP weights'):
+        with pytest.raises(ValueError, match='is no file of CLIP weights: it is '):
             read_file(path)
 
 
@@ -399,7 +399,7 @@ def test_code_in_a_file_is_not_run(tiny_vit, tmp_path, write, wrapped):
     payload = {'weight': torch.zeros(1), 'x': Payload(made)} if wrapped else Payload(made)
     write(payload, tmp_path / 'weights.pt')
     tower = CLIPTextTower(model=tiny_vit, pretrained=str(tmp_path / 'weights.pt'))
-    with pytest.raises(ValueError, match=r'cannot be read as CLIP weights \(UnpicklingError'):
+    with pytest.raises(ValueError, match='run code when it is loaded, so it was not'):
         tower.init_weights()
     assert not made.exists()
     pickle.loads(pickle.dumps(payload))  # the payload works where pickles are trusted

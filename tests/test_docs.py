@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from denseclip_mm import _REGISTERED
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').rglob('*.md'))]
 INJECTED = {'self', 'texts', 'context', 'kwargs', 'feature_strides'}  # by neck, head, mmseg
 CLASSES = [cls for classes in _REGISTERED.values() for cls in classes]
 
@@ -41,7 +42,7 @@ def test_no_option_is_made_up() -> None:
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_files_that_are_named_are_there(page: Path) -> None:
     text = page.read_text()
-    for target in re.findall(r'\]\(([^)#\s]+)[^)]*\)', text):
+    for target in re.findall(r'(?:\]\(|^\[\w+\]: )([^)#\s]+)', text, re.MULTILINE):
         if '://' not in target:
             assert (page.parent / target).exists(), target
     folders = r'(?<![\w/])((?:configs|tools|denseclip_mm|tests|docs)/[\w/]+\.\w+)'
@@ -65,12 +66,39 @@ def test_commands_have_their_options(page: Path, options_of: Callable[[str], str
 
 
 def test_the_model_zoo_has_every_config() -> None:
-    page = (ROOT / 'docs/model_zoo.md').read_text() + (ROOT / 'README.md').read_text()
+    page = (ROOT / 'docs/model_zoo.md').read_text()
     for path in (ROOT / 'configs').rglob('*.py'):
         if '_base_' not in path.parts:
             known = path.name in page or re.sub(r'^denseclip_fpn_r50', '', path.name) in page or (
                 f'configs/{path.parent.name}/*.py' in page)
             assert known, path
+
+
+def test_pages_can_be_read() -> None:
+    pages = [*PAGES, ROOT / 'CHANGELOG.md', *(ROOT / 'denseclip_mm').rglob('*.md')]
+    for page in pages:
+        for number, line in enumerate(page.read_text().splitlines(), 1):
+            assert len(line) <= 120, f'{page}:{number} has {len(line)} characters'
+    assert len((ROOT / 'README.md').read_text().splitlines()) <= 120
+
+
+def test_the_api_has_every_module() -> None:
+    package = ROOT / 'denseclip_mm'
+    modules = {'.'.join(path.relative_to(ROOT).with_suffix('').parts)
+               for path in package.rglob('*.py') if path.stem not in ('__init__', 'version')}
+    pages = '\n'.join(page.read_text() for page in (ROOT / 'docs/api').glob('*.md'))
+    assert sorted(re.findall(r'^::: (\S+)$', pages, re.MULTILINE)) == sorted(modules)
+
+
+def test_who_imports_whom_is_as_the_page_says() -> None:
+    page = (ROOT / 'docs/architecture.md').read_text()
+    table = page.split('| room | imports from |\n')[1].split('\n\n')[0]
+    said = {}
+    for rooms, below in re.findall(r'^\| (`.*) \| (.*) \|$', table, re.MULTILINE):
+        said |= {room: sorted(re.findall(r'`(\w+)`', below))
+                 for room in re.findall(r'`(\w+)`', rooms)}
+    below = runpy.run_path(str(ROOT / 'tests/test_house.py'))['BELOW']
+    assert said == {room: sorted(others) for room, others in below.items() if room != 'version'}
 
 
 def test_the_tutorial(tmp_path: Path) -> None:

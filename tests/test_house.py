@@ -14,11 +14,12 @@ FILES = sorted((ROOT / 'denseclip_mm').rglob('*.py'))
 BELOW = {
     'version': [],
     'compat': [],
-    'clip': [],
-    'text': ['clip'],
+    'files': [],
+    'clip': ['files'],
+    'text': ['clip', 'files'],
     'backbones': ['clip'],
     'models': ['text', 'clip'],
-    'apis': ['models', 'text', 'backbones', 'clip', 'compat'],
+    'apis': ['models', 'text', 'backbones', 'clip', 'compat', 'files'],
     'datasets': ['apis', 'models'],
     'engine': ['apis', 'models'],
     'demo': [],
@@ -45,7 +46,7 @@ def test_file(path):
         for name in imports(tree):
             if name.startswith('denseclip_mm.'):
                 assert name.split('.')[1] in [own, *BELOW[own]], f'{own} <- {name}'
-    if own in ('text', 'clip') or (own == 'backbones' and path.name != 'aligned.py'):
+    if own in ('text', 'clip', 'files') or (own == 'backbones' and path.name != 'aligned.py'):
         assert not any(name.startswith('mm') for name in imports(tree)), 'knows open_clip alone'
     for node in ast.walk(tree):
         assert not (isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'print')

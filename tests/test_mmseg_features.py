@@ -688,21 +688,13 @@ def test_cascade(tiny_resnet):
 
 
 def test_model_index():
-    """Configs exist, and build models of what is said; mIoU are those of the README's table."""
+    """Configs exist, and build models of what is said; mIoU are those of the model zoo."""
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
     collections = {each['Name'] for each in index['Collections']}
-    readme = {}
-    for line in (ROOT / 'README.md').read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip('|').split('|')]
-        if len(cells) != 3 or not cells[1].startswith('ADE20K') or not cells[2]:
-            continue
-        configs = re.findall(r'`(\S+?\.py|_\w+\.py)`', cells[0])
-        first = configs[0]
-        for config, scores in zip(configs, cells[2].split(','), strict=True):
-            if config.startswith('_'):
-                config = first.rsplit('_', 1)[0] + config
-            readme[f'configs/{config}'] = [float(score) for score in scores.split('/')]
-    assert len(readme) == 6
+    zoo = {config: [float(single), float(multi)] for config, single, multi in re.findall(
+        r'^\| `(\S+)` \|.*\| (\S+) / (\S+) \|.*\|.*\|$', (ROOT / 'docs/model_zoo.md').read_text(),
+        re.MULTILINE)}
+    assert len(zoo) == 6
     listed = {}
     for each in index['Models']:
         assert each['In Collection'] in collections
@@ -717,4 +709,4 @@ def test_model_index():
         assert each['Metadata']['Batch Size'] == cfg.auto_scale_lr.base_batch_size
         assert each['Metadata']['Crop Size'] == list(cfg.crop_size)
         listed[each['Config']] = [result['Metrics'][key] for key in ('mIoU', 'mIoU(ms+flip)')]
-    assert listed == readme
+    assert listed == zoo

@@ -8,14 +8,13 @@ The published files hold the first 13 text positions only, enough for names of u
 """
 
 import argparse
-import os
-import pickle
 import sys
 from collections.abc import Sequence
 
 import denseclip_mm  # noqa: F401  (registers the modules that the conversion builds)
 from denseclip_mm.apis.convert import convert
 from denseclip_mm.clip import read_file
+from denseclip_mm.files import read_state_dict, whole_file
 
 import torch
 
@@ -28,19 +27,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('dst', help='file to write')
     parser.add_argument('--clip', help='CLIP weights (OpenAI .pt or open_clip state dict)')
     args = parser.parse_args(argv)
-
-    partial = args.dst + '.partial'
     try:
-        checkpoint = torch.load(args.src, map_location='cpu', weights_only=True)
-        if not isinstance(checkpoint, dict):
-            raise ValueError(f'it holds a {type(checkpoint).__name__}')
+        published, meta = read_state_dict(args.src)
         clip = read_file(args.clip)[0] if args.clip else None
-        converted, model = convert(checkpoint, clip)
-        torch.save(converted, partial)
-        os.replace(partial, args.dst)
-    except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        if os.path.isfile(partial):
-            os.remove(partial)
+        converted, model = convert(published, meta=meta, clip=clip)
+        with whole_file(args.dst) as part:
+            torch.save(converted, part)
+    except (OSError, RuntimeError, ValueError) as error:
         sys.exit(f'cannot convert {args.src}: {error}')
 
     backbone, neck = model['backbone'], model['neck']

@@ -16,10 +16,12 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
 from denseclip_mm.apis.inference import Prediction, Predictor
 from denseclip_mm.apis.pictures import draw_panels
+from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import parse_class_names
 
 import cv2
@@ -69,10 +71,8 @@ def find_inputs(inputs: list[str], out: Path) -> dict[str, Path]:
 
 def write_picture(path: Path, image: np.ndarray | Image.Image) -> None:
     """Write a PNG file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix('.part')
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(part, 'PNG')
-    part.replace(path)
+    with whole_file(path) as part:
+        (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(part)
 
 
 def label_picture(prediction: Prediction) -> Image.Image:
@@ -140,9 +140,8 @@ def predict_video(predictor: Predictor, path: Path, name: str, out: Path,
     if ('overlays' not in args.outputs or target.is_file()) and (
             'labels' not in args.outputs or done.is_file()):
         return
-    part = target.with_name(f'{target.stem}.part.mp4')
     writer = None
-    try:
+    with ExitStack() as stack:
         for number, (frame, rate) in enumerate(
                 tqdm(frames_of(path), desc=name, unit='frame', leave=False)):
             prediction = predictor(frame)
@@ -150,21 +149,15 @@ def predict_video(predictor: Predictor, path: Path, name: str, out: Path,
                 write_picture(done.parent / f'{number:06d}.png', label_picture(prediction))
             if 'overlays' in args.outputs:
                 if writer is None:
-                    part.parent.mkdir(parents=True, exist_ok=True)
+                    part = stack.enter_context(whole_file(target))
                     writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*'mp4v'), rate,
                                              frame.shape[1::-1])
+                    stack.callback(writer.release)
                     if not writer.isOpened():
                         raise ValueError('this OpenCV cannot write mp4 videos; leave out overlays')
                 writer.write(np.ascontiguousarray(prediction.overlay(args.opacity)[..., ::-1]))
-        if writer is not None:
-            writer.release()
-            part.replace(target)
-        if 'labels' in args.outputs:
-            done.touch()
-    finally:
-        if writer is not None:
-            writer.release()
-        part.unlink(missing_ok=True)
+    if 'labels' in args.outputs:
+        done.touch()
 
 
 def claim(out: Path, predictor: Predictor, args: argparse.Namespace) -> None:
@@ -180,10 +173,8 @@ def claim(out: Path, predictor: Predictor, args: argparse.Namespace) -> None:
     if path.is_file() and path.read_text() != text:
         raise ValueError(f'{out} holds results of another model or of other classes (see {path}); '
                          'choose another --out')
-    out.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix('.part')
-    part.write_text(text)
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text(text)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -219,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif 'score_maps' in args.outputs and not predictor.has_score_map:
             raise ValueError(f'the model of {args.config} has no score map')
         claim(args.out, predictor, args)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     print(f'{len(predictor.class_names)} classes, answered by the {predictor.answers}')
     broken = []

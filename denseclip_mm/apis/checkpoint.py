@@ -1,13 +1,12 @@
 """Checkpoints, read as the untrusted input that they are, and taken whole or not at all."""
 
-import pickle
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 from denseclip_mm.compat import allow_resume
+from denseclip_mm.files import read_state_dict
 
-import torch
 from torch import nn
 
 
@@ -27,19 +26,12 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '') -> dic
         ValueError: if it is no checkpoint, would run code when it is loaded, or is not of this
             model.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'there is no checkpoint {str(path)!r} (looked from {Path.cwd()})')
     allow_resume()  # onedl-mmengine takes the names back after each load of its own
+    state, meta = read_state_dict(path)
     try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-        state = {key.removeprefix('module.'): value
-                 for key, value in checkpoint.get('state_dict', checkpoint).items()}
         model.load_state_dict({key.removeprefix(prefix): value for key, value in state.items()
                                if key.startswith(prefix)})
-    except pickle.UnpicklingError:
-        raise ValueError(f'{path} is no checkpoint, or one that would run code when it is loaded, '
-                         'so it was not') from None
-    except (AttributeError, EOFError, RuntimeError, TypeError) as error:
+    except RuntimeError as error:
         raise ValueError(f'{path} is no checkpoint of this config: '
                          f'{shorten(str(error), 300)}') from None
-    return checkpoint.get('meta', {})
+    return meta

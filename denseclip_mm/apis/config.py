@@ -69,6 +69,11 @@ def dataset_leaves(key: str, dataset: dict[str, Any]) -> Iterator[tuple[str, dic
     Args:
         key: of the config entry that ``dataset`` is.
         dataset: a dataset's config.
+
+    Examples:
+        >>> outer = dict(type='RepeatDataset', times=2, dataset=dict(type='ADE20KDataset'))
+        >>> dict(dataset_leaves('train_dataloader.dataset', outer))
+        {'train_dataloader.dataset.dataset': {'type': 'ADE20KDataset'}}
     """
     if 'dataset' in dataset:
         yield from dataset_leaves(f'{key}.dataset', dataset['dataset'])

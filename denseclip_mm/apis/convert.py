@@ -31,12 +31,13 @@ _NAMES = (
 _HEAD_WIDTH = 64  # of every attention, in CLIP and in the published context decoder
 
 
-def convert(checkpoint: dict[str, Any],
+def convert(published: dict[str, Any], *, meta: dict[str, Any] | None = None,
             clip: dict[str, Tensor] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Convert a published checkpoint.
 
     Args:
-        checkpoint: the loaded file.
+        published: its state dict.
+        meta: what it says about itself (:func:`denseclip_mm.files.read_state_dict` gives both).
         clip: CLIP weights by open_clip's names (:func:`denseclip_mm.clip.read_file`), from which
             text positions that the checkpoint lacks are taken.
 
@@ -47,11 +48,8 @@ def convert(checkpoint: dict[str, Any],
         ValueError: if the checkpoint is something else, has tensors too many or too few, or does
             not fit the CLIP weights.
     """
-    published = checkpoint.get('state_dict', checkpoint)
-    if not isinstance(published, dict) or not all(
-            isinstance(key, str) and isinstance(value, Tensor) for key, value in published.items()):
-        raise ValueError('the file holds no state dict of tensors')
-    published = {key.removeprefix('module.'): value for key, value in published.items()}
+    if not all(isinstance(value, Tensor) for value in published.values()):
+        raise ValueError('the state dict holds other things than tensors')
     model = published_model(published)
     state = {_rename(key): value for key, value in published.items()}
     state['neck.prompt.contexts'] = published['contexts'][0]
@@ -69,15 +67,16 @@ def convert(checkpoint: dict[str, Any],
         raise ValueError('not every tensor of the checkpoint is accounted for: '
                          + '; '.join(str(error).splitlines()[1:4])) from error
 
-    meta = {}
-    classes = (checkpoint.get('meta') or {}).get('CLASSES')
+    meta = meta or {}
+    own_meta = {}
+    classes = meta.get('CLASSES')
     if classes:
         if len(classes) != model['decode_head']['num_classes']:
             raise ValueError(f'the checkpoint names {len(classes)} classes, but its tensors are '
                              f'for {model["decode_head"]["num_classes"]}')
-        meta['dataset_meta'] = dict(classes=list(classes), palette=_palette(
-            list(classes), checkpoint['meta'].get('PALETTE')))
-    return dict(meta=meta, state_dict=state), model
+        own_meta['dataset_meta'] = dict(classes=list(classes), palette=_palette(
+            list(classes), meta.get('PALETTE')))
+    return dict(meta=own_meta, state_dict=state), model
 
 
 def published_model(state: dict[str, Tensor]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
+from denseclip_mm.files import whole_file
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.text import TextEmbeddings
 
@@ -143,12 +144,9 @@ def export_onnx(model: EncoderDecoder, path: Path, sizes: Sequence[tuple[int, in
             input_names=['images'], output_names=['logits'],
             dynamic_shapes=dict(images={0: dynamic, 2: dynamic, 3: dynamic}))
     program.model.metadata_props['classes'] = json.dumps(list(model.dataset_meta['classes']))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix('.part')
-    program.save(part)
-
     worst = 0.0
-    try:
+    with whole_file(path) as part:
+        program.save(part)
         session = onnxruntime.InferenceSession(part)
         for count, size in enumerate(sizes, start=1):
             images = torch.rand(count, 3, *size) * 255
@@ -159,7 +157,4 @@ def export_onnx(model: EncoderDecoder, path: Path, sizes: Sequence[tuple[int, in
         if worst > 1e-3:
             raise ValueError(f'the logits in onnxruntime differ from those of PyTorch by '
                              f'{worst:.1e} of the largest; nothing was written')
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return worst

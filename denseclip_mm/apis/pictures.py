@@ -5,20 +5,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 
+from denseclip_mm.files import whole_file
+
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 
 def distinct_colours(count: int) -> list[tuple[int, int, int]]:
-    """RGB colours; neighbours are far apart in hue, the golden ratio of the circle."""
+    """RGB colours; neighbours are far apart in hue, the golden ratio of the circle.
+
+    Examples:
+        >>> distinct_colours(3)
+        [(242, 24, 24), (80, 109, 178), (136, 217, 22)]
+    """
     colours = [colorsys.hsv_to_rgb(index * 0.618034 % 1, (0.9, 0.55)[index % 2],
                                    (0.95, 0.7, 0.85)[index % 3]) for index in range(count)]
     return [tuple(round(255 * channel) for channel in colour) for colour in colours]
 
 
 def paint(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """(H, W) labels to (H, W, 3) RGB colours; ignored pixels are black."""
+    """(H, W) labels to (H, W, 3) RGB colours; ignored pixels are black.
+
+    Examples:
+        >>> paint(np.array([[0, 1, 255]]), [(242, 24, 24), (80, 109, 178)]).tolist()
+        [[[242, 24, 24], [80, 109, 178], [0, 0, 0]]]
+    """
     colours = np.zeros((max(256, len(palette)), 3), np.uint8)
     colours[:len(palette)] = palette
     return colours[labels]
@@ -40,8 +52,8 @@ def draw_grid(columns: dict[str, list[np.ndarray | None]], path: Path) -> None:
                 axis.imshow(picture)
     for axis in axes.flat:
         axis.set_axis_off()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=100)
 
 
 def draw_panels(image: np.ndarray, labels: dict[str, np.ndarray], scores: dict[int, np.ndarray],

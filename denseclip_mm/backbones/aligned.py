@@ -26,6 +26,13 @@ class AlignedBackbone(BaseModule):
 
     Raises:
         ValueError: if the last map's channels are no multiple of ``head_channels``.
+
+    Examples:
+        >>> stock = dict(type='ResNet', depth=18)
+        >>> backbone = AlignedBackbone(backbone=stock, embed_dim=1024, image_size=64)
+        >>> *maps, (image, dense) = backbone(torch.rand(2, 3, 64, 64))
+        >>> len(maps), image.shape, dense.shape
+        (4, torch.Size([2, 1024]), torch.Size([2, 1024, 2, 2]))
     """
 
     def __init__(self, *, backbone: dict[str, Any], embed_dim: int,

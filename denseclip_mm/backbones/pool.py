@@ -32,6 +32,12 @@ class DenseAttentionPool(AttentionPool2d):
 
     Raises:
         ValueError: if ``dense_embedding`` is neither.
+
+    Examples:
+        >>> pool = DenseAttentionPool(in_channels=64, embed_dim=32, num_heads=2, grid=(4, 4))
+        >>> image, dense = pool(torch.rand(2, 64, 4, 6))  # another size than the grid's
+        >>> image.shape, dense.shape
+        (torch.Size([2, 32]), torch.Size([2, 32, 4, 6]))
     """
 
     def __init__(self, *, in_channels: int, embed_dim: int, num_heads: int,

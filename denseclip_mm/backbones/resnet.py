@@ -27,6 +27,15 @@ class CLIPResNet(CLIPTower):
     Raises:
         ValueError: if the model is unknown, is no ResNet, or has fewer stages than are frozen, or
             ``strides`` or ``dense_embedding`` is not one of the above.
+
+    Examples:
+        >>> import torch
+        >>> backbone = CLIPResNet(model='DemoCLIP', image_size=128, strides=(1, 2, 1, 1))
+        >>> *maps, (image, dense) = backbone(torch.rand(2, 3, 128, 128))
+        >>> [tuple(each.shape[1:]) for each in maps]
+        [(64, 32, 32), (128, 16, 16), (256, 16, 16), (512, 16, 16)]
+        >>> image.shape, dense.shape
+        (torch.Size([2, 64]), torch.Size([2, 64, 16, 16]))
     """
 
     def __init__(self, *, model: str | dict[str, Any], pretrained: str | None = None,

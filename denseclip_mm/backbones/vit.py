@@ -41,6 +41,14 @@ class CLIPVisionTransformer(CLIPTower):
     Raises:
         ValueError: if the model is unknown, is no plain ViT, or has not the blocks asked for, or
             ``dense_embedding`` is neither of the two.
+
+    Examples:
+        >>> small = dict(embed_dim=64, text_cfg=dict(), vision_cfg=dict(
+        ...     image_size=64, patch_size=16, width=64, head_width=32, layers=4))
+        >>> backbone = CLIPVisionTransformer(model=small, out_indices=(0, 1, 2, 3))
+        >>> *maps, (image, dense) = backbone(torch.rand(2, 3, 64, 64))
+        >>> [each.shape[-1] for each in maps], dense.shape
+        ([16, 8, 4, 2], torch.Size([2, 64, 4, 4]))
     """
 
     def __init__(self, *, model: str | dict[str, Any], pretrained: str | None = None,

@@ -121,6 +121,11 @@ def compare_classes(cfg: Config, classes: list[str], split: str) -> list[str]:
     """Say, a line each, where a config's neck and heads disagree with the classes of its data.
 
     The neck's names may be others, but not the same in another order.
+
+    Examples:
+        >>> cfg = Config(dict(model=dict(decode_head=dict(num_classes=3))))
+        >>> compare_classes(cfg, ['road', 'tree'], 'train')
+        ['decode_head.num_classes is 3, but the train set has 2 classes; make them equal']
     """
     model, lines = cfg.get('model', {}), []
     wanted = f'but the {split} set has {len(classes)} classes; make them equal'

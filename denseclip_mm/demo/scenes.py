@@ -29,7 +29,13 @@ def scene_path(seed: int, index: int, image_size: int) -> str:
 
 
 def draw(seed: int, index: int, image_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A scene: the image (H, W, 3), BGR uint8, and its labels (H, W), uint8."""
+    """A scene: the image (H, W, 3), BGR uint8, and its labels (H, W), uint8.
+
+    Examples:
+        >>> image, labels = draw(seed=0, index=0, image_size=64)
+        >>> image.shape, labels.shape
+        ((64, 64, 3), (64, 64))
+    """
     return render_scene(np.random.default_rng([seed, index]), image_size)
 
 
@@ -37,6 +43,12 @@ class SceneBackend(BaseStorageBackend):
     """Draws the scene of a path as a PNG file, for whatever reads images by their path.
 
     mmseg's visualisation hook does, and ``LoadImageFromFile``.
+
+    Examples:
+        >>> import mmcv
+        >>> from mmengine import fileio
+        >>> mmcv.imfrombytes(fileio.get('scene://128/scene-0-7.png')).shape
+        (128, 128, 3)
     """
 
     def get(self, filepath: str) -> bytes:
@@ -74,6 +86,13 @@ class ScenesDataset(BaseSegDataset):
     Raises:
         ValueError: if ``length``, ``seed`` or ``image_size`` is too small, or ``metainfo`` names
             a class that scenes do not have.
+
+    Examples:
+        >>> scenes = ScenesDataset(length=200, seed=0)
+        >>> len(scenes), scenes[0]['img'].shape, scenes[0]['gt_seg_map'].shape
+        (200, (128, 128, 3), (128, 128))
+        >>> scenes.metainfo['classes'][:2]
+        ('red circle', 'red square')
     """
 
     METAINFO = dict(classes=CLASSES, palette=_palette())

@@ -75,6 +75,12 @@ class ContextDecoder(BaseModule):
 
     Raises:
         ValueError: if ``num_heads`` does not divide ``width``.
+
+    Examples:
+        >>> import torch
+        >>> decoder = ContextDecoder(embed_dim=64, width=32)
+        >>> decoder(torch.rand(2, 150, 64), torch.rand(2, 1 + 16 * 16, 64)).shape
+        torch.Size([2, 150, 64])
     """
 
     def __init__(self, *, embed_dim: int, width: int = 256, num_heads: int = 4,

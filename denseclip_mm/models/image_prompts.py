@@ -43,11 +43,11 @@ class ConditionalContext(LearnedContext):
             nn.Linear(text_encoder.embed_dim, bottleneck), nn.ReLU(),
             nn.Linear(bottleneck, text_encoder.width))
 
-    def forward(self, text_encoder: CLIPTextTower, vocabulary: nn.ModuleList,
+    def forward(self, text_encoder: CLIPTextTower, trees: nn.ModuleList,
                 visual_BTC: Tensor) -> Tensor:
         """Text embeddings (B, S, C), not normalised, for visual tokens (B, T, C)."""
         shift_BD = self.meta_net(F.normalize(visual_BTC[:, 0], dim=1))
-        return text_encoder(vocabulary, self.contexts + shift_BD[:, None])
+        return text_encoder(trees, self.contexts + shift_BD[:, None])
 
 
 class VisualContext(ContextPrompt):
@@ -78,8 +78,8 @@ class VisualContext(ContextPrompt):
             embed_dim=text_encoder.embed_dim, text_dim=text_encoder.width, width=width,
             num_heads=num_heads, num_layers=num_layers, dropout=dropout)
 
-    def forward(self, text_encoder: CLIPTextTower, vocabulary: nn.ModuleList,
+    def forward(self, text_encoder: CLIPTextTower, trees: nn.ModuleList,
                 visual_BTC: Tensor) -> Tensor:
         """Text embeddings (B, S, C), not normalised, for visual tokens (B, T, C)."""
         queries_BND = self.queries.expand(visual_BTC.shape[0], -1, -1)
-        return text_encoder(vocabulary, self.decoder(queries_BND, visual_BTC))
+        return text_encoder(trees, self.decoder(queries_BND, visual_BTC))

@@ -11,10 +11,10 @@ C embedding channels, H, W size of the dense embedding.
 """
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 from denseclip_mm.models.vocabulary import Vocabulary, read_class_names
+from denseclip_mm.text import KeptText
 
 import torch
 from mmengine.model import BaseModule
@@ -27,8 +27,7 @@ class PixelTextNeck(BaseModule):
     """Language guidance for a dense predictor (DenseCLIP, Rao et al. 2022, sections 3.2 and 3.3).
 
     Args:
-        prompt: config of the prompt: ``LearnedContext``, ``ConditionalContext``, ``VisualContext``,
-            ``TemplatePrompt`` or ``TextEmbeddings``.
+        prompt: config of a :class:`denseclip_mm.text.Prompt`.
         class_names: a dataset alias known to mmseg, a file with a name a line, or the names;
             ``a;b`` are synonyms of one class.
         neck: config of the neck that takes the feature maps. Its ``in_channels[score_map_index]``
@@ -55,6 +54,8 @@ class PixelTextNeck(BaseModule):
                  output_score_map: bool = True, synonyms: str = 'best') -> None:
         super().__init__()
         vocabulary = Vocabulary(read_class_names(class_names), synonyms)
+        self.score_map_index = score_map_index
+        self.output_score_map = output_score_map
         self.neck = None
         if neck is not None:
             channels = list(neck['in_channels'])
@@ -66,15 +67,14 @@ class PixelTextNeck(BaseModule):
         elif score_map_index is not None or not output_score_map:
             raise ValueError('without a neck the score map is the only output; leave '
                              'score_map_index and output_score_map out')
-        self.score_map_index = score_map_index
-        self.output_score_map = output_score_map
 
         self.text_encoder = MODELS.build(text_encoder) if text_encoder is not None else None
         self.prompt = MODELS.build(
             prompt, default_args=dict(text_encoder=self.text_encoder, texts=vocabulary.texts))
-        vocabulary.trees = self.prompt.vocabulary(self.text_encoder, vocabulary.texts)
+        vocabulary.trees = self.prompt.lay_out(self.text_encoder, vocabulary.texts)
         self.vocabulary = vocabulary
         self.decoder_vocabulary = vocabulary
+        self.kept_text = KeptText()
         source = self.prompt if self.text_encoder is None else self.text_encoder
         self.embed_dim: int = source.embed_dim
 
@@ -83,7 +83,6 @@ class PixelTextNeck(BaseModule):
             self.context_decoder = MODELS.build(
                 context_decoder, default_args=dict(embed_dim=self.embed_dim))
             self.gamma = nn.Parameter(torch.full((self.embed_dim, ), gamma))
-        self._cache: dict[Vocabulary, tuple[tuple, Tensor]] = {}
 
     @property
     def class_names(self) -> list[str]:
@@ -93,8 +92,7 @@ class PixelTextNeck(BaseModule):
     def init_weights(self) -> None:
         """Load the tower, then start the contexts from words if the prompt asks for it."""
         super().init_weights()
-        if hasattr(self.prompt, 'start_from_words'):
-            self.prompt.start_from_words(self.text_encoder)
+        self.prompt.start_from_words(self.text_encoder)
 
     def set_class_names(self, class_names: str | Sequence[str]) -> None:
         """Change the vocabulary of a built model; contexts and decoder carry over.
@@ -111,10 +109,9 @@ class PixelTextNeck(BaseModule):
             raise ValueError(f'{type(self.prompt).__name__} holds vectors of its own for every '
                              f'class; its {len(self.class_names)} names cannot be changed')
         vocabulary = Vocabulary(read_class_names(class_names), self.vocabulary.synonyms)
-        vocabulary.trees = self.prompt.vocabulary(self.text_encoder, vocabulary.texts)
-        vocabulary.to(self.vocabulary.class_of_text.device)
-        self._cache.clear()
-        self.vocabulary = vocabulary
+        vocabulary.trees = self.prompt.lay_out(self.text_encoder, vocabulary.texts)
+        self.vocabulary = vocabulary.to(self.vocabulary.class_of_text.device)
+        self.kept_text.drop()
         if len(vocabulary.names) == len(self.decoder_vocabulary.names):
             self.decoder_vocabulary = vocabulary
 
@@ -163,55 +160,26 @@ class PixelTextNeck(BaseModule):
     def text_embeddings(self, vocabulary: Vocabulary, tokens_BNC: Tensor) -> Tensor:
         """Embeddings of the texts: (B, S, C) if the prompt depends on the image, else (1, S, C).
 
-        Those that do not are computed once in evaluation, and kept until a weight, the mode or the
-        names change. While gradients are recorded they are always computed.
+        Those that do not are computed once and kept, unless they are being learned.
         """
-        if (self.text_encoder is None or self.prompt.depends_on_image or self.training
-                or torch.is_grad_enabled()):
+        if self.text_encoder is None or self.prompt.depends_on_image:
             return self.prompt(self.text_encoder, vocabulary.trees, tokens_BNC)
-        return self._kept_text_embeddings(vocabulary)
-
-    @torch.compiler.disable  # addresses and versions of tensors are not for a graph
-    def _kept_text_embeddings(self, vocabulary: Vocabulary) -> Tensor:
-        tensors = chain.from_iterable(chain(module.parameters(), module.buffers())
-                                      for module in (self.prompt, self.text_encoder))
-        state = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
-                      for tensor in tensors)
-        kept = self._cache.get(vocabulary)
-        if kept is None or kept[0] != state:
-            # What is kept serves with and without autocast: compute it in the weights' precision.
-            with torch.autocast(vocabulary.class_of_text.device.type, enabled=False):
-                kept = (state, self.prompt(self.text_encoder, vocabulary.trees))
-            self._cache[vocabulary] = kept
-        return kept[1]
-
-    def train(self, mode: bool = True) -> 'PixelTextNeck':
-        """Switch mode, dropping the kept text embeddings.
-
-        To evaluation too: hooks that swap weights through ``.data`` (EMA) do so just before it, and
-        leave no other trace.
-        """
-        self._cache.clear()
-        return super().train(mode)
+        return self.kept_text(self.prompt, self.text_encoder, vocabulary.trees)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
                               *args: Any) -> None:
         # mmengine loads what fits and only warns of the rest: a random model, seemingly loaded.
         if prefix + 'lateral_convs.0.conv.weight' in state_dict:  # the FPN itself was the neck
             raise ValueError('the neck of this checkpoint is an FPN, not a PixelTextNeck: a model '
-                             'without language, which has a config of its own, or a published '
-                             'DenseCLIP checkpoint for mmseg 0.x; turn that into one for this '
-                             'package with tools/convert_checkpoint.py')
+                             'without language, which has a config of its own, or a published one '
+                             'for mmseg 0.x; convert that with tools/convert_checkpoint.py')
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def check_embed_dim(self, channels: int) -> None:
         """Refuse an image that is not embedded where the text is.
 
-        Args:
-            channels: C of the backbone's embeddings.
-
         Raises:
-            ValueError: if the text is embedded in another number of channels.
+            ValueError: if ``channels`` of the backbone's embeddings are not the text's.
         """
         if channels != self.embed_dim:
             raise ValueError(

@@ -19,6 +19,14 @@ class ClassWeightSampler(BasePixelSampler):
 
     Raises:
         ValueError: if there are not as many weights as the head has classes.
+
+    Examples:
+        >>> from denseclip_mm.models import ScoreMapHead
+        >>> weigh = dict(type='ClassWeightSampler', class_weight=[1.0, 0.1])
+        >>> head = ScoreMapHead(num_classes=2, sampler=weigh)
+        >>> logits, labels = torch.zeros(1, 2, 1, 3), torch.tensor([[[[0, 1, 255]]]])
+        >>> head.sampler.sample(logits, labels)
+        tensor([[[2.7273, 0.2727, 0.0000]]])
     """
 
     def __init__(self, *, class_weight: Sequence[float], context: torch.nn.Module) -> None:

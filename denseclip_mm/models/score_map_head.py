@@ -22,6 +22,12 @@ class ScoreMapHead(PiecewiseLoss, BaseDecodeHead):
         ignore_index: label without loss.
         sampler: config of a pixel sampler.
         align_corners: of the interpolation to the image's size.
+
+    Examples:
+        >>> import torch
+        >>> head = ScoreMapHead(num_classes=3, tau=0.07)
+        >>> head((torch.full((1, 3, 16, 16), 0.14), )).unique()
+        tensor([2.])
     """
 
     def __init__(self, *, num_classes: int, in_index: int = -1, tau: float = 0.07,

@@ -29,6 +29,14 @@ class Vocabulary(nn.Module):
 
     Raises:
         ValueError: if ``synonyms`` is neither.
+
+    Examples:
+        >>> vocabulary = Vocabulary(['tree;bush', 'road'])
+        >>> vocabulary.texts, vocabulary.class_of_text
+        (['tree', 'bush', 'road'], tensor([0, 0, 1]))
+        >>> score_BSHW = torch.tensor([0.1, 0.3, 0.2])[None, :, None, None]
+        >>> vocabulary.score_of_classes(score_BSHW).flatten()
+        tensor([0.3000, 0.2000])
     """
 
     class_of_text: Tensor
@@ -68,6 +76,12 @@ def read_class_names(class_names: str | Sequence[str]) -> list[str]:
     Raises:
         ValueError: if the string is neither alias nor file, there is no name, a name or synonym is
             empty, or two are the same.
+
+    Examples:
+        >>> read_class_names(['road ', 'tree;bush'])
+        ['road', 'tree;bush']
+        >>> read_class_names('cityscapes')[:3]
+        ['road', 'sidewalk', 'building']
     """
     source = 'class_names'
     if isinstance(class_names, str):
@@ -105,6 +119,12 @@ def parse_class_names(text: str) -> str | list[str]:
 
     Returns:
         The names; a file or an alias stays a string.
+
+    Examples:
+        >>> parse_class_names('cat, dog;puppy')
+        ['cat', 'dog;puppy']
+        >>> parse_class_names('ade20k')
+        'ade20k'
     """
     names = [name.strip() for name in re.split(r',?\s*\n\s*|,', text.strip())]
     if len(names) == 1 and (names[0] in _aliases() or Path(names[0]).suffix == '.txt'):
@@ -113,7 +133,12 @@ def parse_class_names(text: str) -> str | list[str]:
 
 
 def split_synonyms(name: str) -> list[str]:
-    """Texts of one class."""
+    """Texts of one class.
+
+    Examples:
+        >>> split_synonyms('tree; bush')
+        ['tree', 'bush']
+    """
     return [text.strip() for text in name.split(';')]
 
 

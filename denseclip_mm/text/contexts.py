@@ -6,6 +6,7 @@ channels.
 
 from collections.abc import Sequence
 
+from denseclip_mm.text.prompts import Prompt
 from denseclip_mm.text.tower import CLIPTextTower
 from denseclip_mm.text.tree import grow_trees
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 
-class ContextPrompt(nn.Module):
+class ContextPrompt(Prompt):
     """Base of the prompts with context vectors around the class name: their layout.
 
     Args:
@@ -27,8 +28,6 @@ class ContextPrompt(nn.Module):
     Raises:
         ValueError: if ``class_position`` is none of these, or there is no context.
     """
-
-    depends_on_image = False
 
     def __init__(self, *, text_encoder: CLIPTextTower, texts: Sequence[str], num_context: int,
                  class_specific: bool, class_position: str, full_stop: bool) -> None:
@@ -44,7 +43,7 @@ class ContextPrompt(nn.Module):
         self.class_position = class_position
         self.full_stop = full_stop
 
-    def vocabulary(self, text_encoder: CLIPTextTower, texts: Sequence[str]) -> nn.ModuleList:
+    def lay_out(self, text_encoder: CLIPTextTower, texts: Sequence[str]) -> nn.ModuleList:
         """Token trees of S prompts.
 
         Raises:
@@ -112,7 +111,7 @@ class LearnedContext(ContextPrompt):
             with torch.no_grad():
                 self.contexts.copy_(table[self.words].expand_as(self.contexts))
 
-    def forward(self, text_encoder: CLIPTextTower, vocabulary: nn.ModuleList,
+    def forward(self, text_encoder: CLIPTextTower, trees: nn.ModuleList,
                 visual_BTC: Tensor | None = None) -> Tensor:
         """Text embeddings (1, S, C), not normalised."""
-        return text_encoder(vocabulary, self.contexts.reshape(1, -1, text_encoder.width))
+        return text_encoder(trees, self.contexts.reshape(1, -1, text_encoder.width))

@@ -22,6 +22,14 @@ def nearest_tokens(text_encoder: CLIPTextTower, vectors: Tensor,
 
     Raises:
         ValueError: if ``count`` is not between 1 and the number of tokens.
+
+    Examples:
+        >>> from denseclip_mm.text import CLIPTextTower
+        >>> tower = CLIPTextTower(model='DemoCLIP', pretrained='demo')
+        >>> tower.init_weights()
+        >>> star = tower.tower.token_embedding.weight[tower.tokenize('star')]
+        >>> nearest_tokens(tower, star, count=2)
+        [[('star', 0.0), ('crates', 0.69)]]
     """
     tokenizer = text_encoder.tokenizer
     table_VD = text_encoder.tower.token_embedding.weight[:tokenizer.vocab_size]

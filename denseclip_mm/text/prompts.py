@@ -1,22 +1,17 @@
 """The prompt family: how class names become text embeddings.
 
-A prompt is built by the neck, which hands it the text tower (for its sizes and its tokenizer; no
-prompt keeps it) and the texts. ``vocabulary`` lays texts out as token trees; ``forward`` embeds
-them, (B, S, C) if the prompt ``depends_on_image`` and (1, S, C) if not. One text is one class name
-or one of its synonyms. Here are the prompts without anything to learn; ``contexts`` and, above the
+Here are the base class and the prompts without anything to learn; ``contexts`` and, above the
 context decoder, ``denseclip_mm.models.image_prompts`` have the others.
 
 Shapes: B images, S texts, M templates, T visual tokens, C embedding channels.
 """
 
-import pickle
 from collections.abc import Sequence
-from pathlib import Path
 
+from denseclip_mm.files import read_tensors
 from denseclip_mm.text.tower import CLIPTextTower
 from denseclip_mm.text.tree import grow_trees
 
-import numpy as np
 import open_clip
 import torch
 from torch import Tensor, nn
@@ -28,7 +23,53 @@ _TEMPLATE_LISTS = {
 }
 
 
-class TemplatePrompt(nn.Module):
+class Prompt(nn.Module):
+    """Base of the prompts: what :class:`denseclip_mm.models.neck.PixelTextNeck` asks of one.
+
+    The neck builds the prompt and hands it ``text_encoder``, the text tower, for its sizes and its
+    tokenizer (no prompt keeps it), and ``texts``, the S class names and synonyms.
+
+    Attributes:
+        class_specific: whether the prompt holds something for each text, so that the texts cannot
+            be changed.
+        depends_on_image: whether :meth:`forward` takes visual tokens, and gives embeddings for
+            each image.
+    """
+
+    class_specific = False
+    depends_on_image = False
+
+    def lay_out(self, text_encoder: CLIPTextTower, texts: Sequence[str]) -> nn.ModuleList:
+        """Texts as token trees (:func:`denseclip_mm.text.tree.grow_trees`).
+
+        Symbols from ``text_encoder.vocab_size`` on stand for learned vectors.
+
+        Raises:
+            ValueError: if a prompt has more tokens than the tower has positions
+                (:meth:`CLIPTextTower.check_length`).
+        """
+        raise NotImplementedError
+
+    def forward(self, text_encoder: CLIPTextTower, trees: nn.ModuleList,
+                visual_BTC: Tensor | None = None) -> Tensor:
+        """Embed the texts that were laid out.
+
+        Args:
+            text_encoder: the text tower; called with the trees and the learned vectors.
+            trees: of :meth:`lay_out`.
+            visual_BTC: the visual tokens, the global embedding first; None where the prompt does
+                not depend on the image.
+
+        Returns:
+            (B, S, C) if the prompt depends on the image, else (1, S, C); of any length.
+        """
+        raise NotImplementedError
+
+    def start_from_words(self, text_encoder: CLIPTextTower) -> None:
+        """Start learned vectors from token embeddings, once the tower has its weights."""
+
+
+class TemplatePrompt(Prompt):
     """CLIP's hand-crafted templates, one or an ensemble (Radford et al. 2021, section 3.1.4).
 
     Each text is put into each template; the embeddings are normalised, averaged over the templates,
@@ -45,9 +86,6 @@ class TemplatePrompt(nn.Module):
         ValueError: if there is no template, or one has no ``{}``.
     """
 
-    class_specific = False
-    depends_on_image = False
-
     def __init__(self, *, text_encoder: CLIPTextTower, texts: Sequence[str],
                  templates: str | Sequence[str] = 'a photo of a {}.') -> None:
         super().__init__()
@@ -61,7 +99,7 @@ class TemplatePrompt(nn.Module):
                              f'{wrong or self.templates}; lists of templates are '
                              f'{", ".join(_TEMPLATE_LISTS)}')
 
-    def vocabulary(self, text_encoder: CLIPTextTower, texts: Sequence[str]) -> nn.ModuleList:
+    def lay_out(self, text_encoder: CLIPTextTower, texts: Sequence[str]) -> nn.ModuleList:
         """Token trees of S * M prompts, the templates of a text one after the other.
 
         Raises:
@@ -75,14 +113,14 @@ class TemplatePrompt(nn.Module):
                 text_encoder.check_length(len(prompts[-1]), f'{template.replace("{}", text)!r}')
         return grow_trees(prompts)
 
-    def forward(self, text_encoder: CLIPTextTower, vocabulary: nn.ModuleList,
+    def forward(self, text_encoder: CLIPTextTower, trees: nn.ModuleList,
                 visual_BTC: Tensor | None = None) -> Tensor:
         """Text embeddings (1, S, C) of unit length."""
-        embeddings = F.normalize(text_encoder(vocabulary), dim=-1)
+        embeddings = F.normalize(text_encoder(trees), dim=-1)
         return F.normalize(embeddings.unflatten(1, (-1, len(self.templates))).mean(2), dim=-1)
 
 
-class TextEmbeddings(nn.Module):
+class TextEmbeddings(Prompt):
     """Text embeddings computed elsewhere; there is no text tower.
 
     Attributes:
@@ -100,7 +138,6 @@ class TextEmbeddings(nn.Module):
     """
 
     class_specific = True
-    depends_on_image = False
 
     def __init__(self, *, embed_dim: int, texts: Sequence[str], path: str | None = None,
                  text_encoder: None = None) -> None:
@@ -120,28 +157,20 @@ class TextEmbeddings(nn.Module):
         """
         if self.path is None:
             return
-        path = Path(self.path).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f'TextEmbeddings found no file {self.path!r}')
-        try:
-            rows = (torch.from_numpy(np.load(path, allow_pickle=False)) if path.suffix == '.npy'
-                    else torch.load(path, map_location='cpu', weights_only=True))
-        except (ValueError, TypeError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            raise ValueError(f'{self.path} cannot be read as an array of text embeddings '
-                             f'({type(error).__name__})') from error
+        rows = read_tensors(self.path, 'file of text embeddings')
         if not isinstance(rows, Tensor) or rows.shape != self.embeddings.shape:
             got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
             raise ValueError(f'{self.path} holds {got}, but the class names and embed_dim need '
                              f'{tuple(self.embeddings.shape)}')
         if not rows.isfinite().all():
             raise ValueError(f'{self.path} holds numbers that are not finite')
-        self.embeddings.copy_(rows)
+        self.embeddings.copy_(rows.detach())
 
-    def vocabulary(self, text_encoder: None, texts: Sequence[str]) -> nn.ModuleList:
+    def lay_out(self, text_encoder: None, texts: Sequence[str]) -> nn.ModuleList:
         """No trees: the embeddings are given."""
         return nn.ModuleList()
 
-    def forward(self, text_encoder: None, vocabulary: nn.ModuleList,
+    def forward(self, text_encoder: None, trees: nn.ModuleList,
                 visual_BTC: Tensor | None = None) -> Tensor:
         """Text embeddings (1, S, C), as given."""
         return self.embeddings[None]

@@ -29,6 +29,11 @@ class TokenTree(nn.Module):
 
     Args:
         prompts: the symbols of each prompt, first to last.
+
+    Examples:
+        >>> tree = TokenTree([[1, 5, 6, 2], [1, 5, 7, 2]])  # two prompts share 1, 5
+        >>> tree.symbols.tolist(), tree.depth.tolist(), tree.leaves.tolist()
+        ([1, 5, 6, 2, 7, 2], [0, 1, 2, 3, 2, 3], [3, 5])
     """
 
     symbols: Tensor
@@ -78,6 +83,11 @@ def grow_trees(prompts: Sequence[Sequence[int]], max_tokens: int = 512) -> nn.Mo
 
     Returns:
         Trees whose leaves, one tree after the other, are the prompts in their order.
+
+    Examples:
+        >>> prompts = [[1, 5, 6, 2], [1, 5, 7, 2], [1, 8, 2]]
+        >>> [len(tree) for tree in grow_trees(prompts, max_tokens=6)]
+        [6, 3]
     """
     trees = nn.ModuleList()
     prefixes: set[tuple[int, ...]] = set()

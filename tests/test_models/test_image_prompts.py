@@ -63,7 +63,7 @@ def test_conditional_context_as_in_cocoop(pair) -> None:
     hidden = (image @ first.weight.T + first.bias).clamp(min=0)
     shift = hidden @ second.weight.T + second.bias
     contexts = torch.stack([prompt.contexts + row for row in shift])
-    actual = prompt(tower, prompt.vocabulary(tower, NAMES), visual)
+    actual = prompt(tower, prompt.lay_out(tower, NAMES), visual)
     close(actual, padded(clip, contexts, lambda c, n: (c, n)))
     assert (actual[0] - actual[1]).abs().max() > 1e-4 * actual.abs().max()
 
@@ -90,7 +90,7 @@ def test_visual_context_is_what_the_decoder_says(pair, position: str, layout: Ca
     visual = tokens()
     contexts = torch.cat([prompt.decoder(prompt.queries[None], image[None]) for image in visual])
     assert contexts.shape == (3, 3, WIDTH)
-    actual = prompt(tower, prompt.vocabulary(tower, NAMES), visual)
+    actual = prompt(tower, prompt.lay_out(tower, NAMES), visual)
     close(actual, padded(clip, contexts, layout))
     assert (actual[0] - actual[1]).abs().max() > 1e-4 * actual.abs().max()
 
@@ -100,7 +100,7 @@ def test_tower_runs_on_the_tree_of_each_image(pair, kind: str) -> None:
     """Not on the names times their padded length."""
     _, tower = pair
     prompt = MODELS.build(PROMPTS[kind], default_args=dict(text_encoder=tower, texts=NAMES))
-    trees = prompt.vocabulary(tower, NAMES)
+    trees = prompt.lay_out(tower, NAMES)
     seen = []
     tower.tower.transformer.register_forward_hook(
         lambda module, inputs, output: seen.append(output.shape))

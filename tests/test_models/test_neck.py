@@ -54,7 +54,7 @@ def features(level: int = 3, seed: int = 1) -> tuple:
 def score_map(neck: PixelTextNeck, inputs: tuple, texts: Sequence[str]) -> Tensor:
     """Equations 1, 3 and 4 of the paper, text by text: (B, S, H, W)."""
     image, dense = inputs[-1]
-    text = neck.prompt(neck.text_encoder, neck.prompt.vocabulary(neck.text_encoder, texts))
+    text = neck.prompt(neck.text_encoder, neck.prompt.lay_out(neck.text_encoder, texts))
     text = text.repeat(2, 1, 1)
     if neck.context_decoder is not None:
         cells = [dense[:, :, row, column] for row in range(dense.shape[2])
@@ -339,6 +339,11 @@ def swap(neck: PixelTextNeck) -> None:
 EVENTS: dict[str, Callable[[PixelTextNeck], object]] = {
     'training resumes': lambda neck: neck.train().eval(),
     'weights are swapped before evaluation': swap,
+    'the prompt is written through .data': lambda neck: neck.prompt.contexts.data.mul_(-1),
+    'one number of the prompt is': lambda neck: neck.prompt.contexts.data[1, 3].add_(1),
+    'the tower is written through .data': lambda neck: neck.text_encoder.tower.transformer
+    .resblocks[1].attn.in_proj_weight.data.mul_(-1),
+    'one number of a norm is': lambda neck: neck.text_encoder.tower.ln_final.bias.data[5].add_(1),
     'the whole is loaded': lambda neck: neck.load_state_dict(moved(neck)),
     'the prompt is loaded': lambda neck: neck.prompt.load_state_dict(moved(neck.prompt)),
     'the tower is loaded': lambda neck: neck.text_encoder.load_state_dict(
@@ -371,6 +376,49 @@ def test_model_of_inference_tensors(tiny_resnet: dict) -> None:
         neck = build(tiny_resnet)
         close(neck(features()), outputs(neck, features(), NAMES))
         assert torch.equal(neck(features())[-1], neck(features())[-1])
+
+
+def test_weights_made_in_inference_mode_are_written(tiny_resnet: dict) -> None:
+    """They count no versions, so the text is computed each time."""
+    with torch.inference_mode():
+        neck = build(tiny_resnet)
+        neck(features())
+        neck.prompt.contexts.mul_(-1)
+        neck.text_encoder.tower.ln_final.weight.mul_(2)
+        close(neck(features()), outputs(neck, features(), NAMES))
+
+
+@pytest.mark.parametrize('prompt', [dict(type='TemplatePrompt'),
+                                    dict(type='TemplatePrompt', templates='simple_imagenet')])
+def test_training_with_nothing_to_learn_does_not_enter_the_tower(prompt: dict,
+                                                                 tiny_resnet: dict) -> None:
+    """Once it is kept: ten steps of an optimiser, gradients to the image and gamma as they were."""
+    neck, calls = build(tiny_resnet, prompt=prompt), []
+    neck.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+    with torch.inference_mode():  # a validation comes first
+        neck(features())
+    neck.train()
+    optimiser = torch.optim.SGD([p for p in neck.parameters() if p.requires_grad], lr=0.1)
+    for number in range(10):
+        maps = features(seed=number)
+        maps[-1][1].requires_grad_()
+        torch.manual_seed(number)
+        ours = neck(maps)
+        ours[-1].square().sum().backward()
+        assert maps[-1][1].grad.abs().sum() > 0 and neck.gamma.grad.abs().sum() > 0
+        optimiser.step()
+    assert len(calls) == 2
+    neck.eval()
+    with torch.no_grad():
+        close(neck(features()), outputs(neck, features(), NAMES))
+
+
+def test_text_kept_in_inference_mode_serves_gradients(tiny_resnet: dict) -> None:
+    neck = build(tiny_resnet, prompt=dict(type='TemplatePrompt'))
+    with torch.inference_mode():
+        neck(features())
+    neck(features())[-1].square().sum().backward()
+    assert neck.gamma.grad.abs().sum() > 0
 
 
 def test_both_vocabularies_are_kept(counted: tuple[PixelTextNeck, list]) -> None:

@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+from copy import deepcopy
 
 from denseclip_mm.text import CLIPTextTower, LearnedContext, TemplatePrompt, TextEmbeddings
 
@@ -27,7 +28,7 @@ def encode(clip: open_clip.CLIP, texts: list[str]) -> Tensor:
 
 
 def embed(prompt, tower: CLIPTextTower, names: list[str] = NAMES) -> Tensor:
-    return prompt(tower, prompt.vocabulary(tower, names))
+    return prompt(tower, prompt.lay_out(tower, names))
 
 
 # --- templates -----------------------------------------------------------------------------------
@@ -181,8 +182,8 @@ def test_name_too_long_is_named(tower, prompt, options, count, named):
     prompt = prompt(text_encoder=tower, texts=['sky', too_long], **options)
     message = f'{named.replace("{}", too_long)} has 78 tokens, but the text tower takes 77'
     with pytest.raises(ValueError, match=re.escape(message)):
-        prompt.vocabulary(tower, ['sky', too_long])
-    assert prompt(tower, prompt.vocabulary(tower, ['sky', fits])).isfinite().all()
+        prompt.lay_out(tower, ['sky', too_long])
+    assert prompt(tower, prompt.lay_out(tower, ['sky', fits])).isfinite().all()
 
 
 # --- embeddings from a file ----------------------------------------------------------------------
@@ -214,7 +215,7 @@ def test_embeddings_of_a_file(tmp_path, name, dtype):
     prompt = TextEmbeddings(embed_dim=6, texts=NAMES, path=save(tmp_path / name, rows))
     assert prompt.embeddings.count_nonzero() == 0  # nothing is read before init_weights
     prompt.init_weights()
-    actual = prompt(None, prompt.vocabulary(None, NAMES))
+    actual = prompt(None, prompt.lay_out(None, NAMES))
     assert actual.dtype == torch.float32
     assert torch.equal(actual, rows.float()[None])
     assert prompt.class_specific
@@ -230,7 +231,7 @@ def test_checkpoint_carries_the_embeddings(tmp_path):
     other = TextEmbeddings(embed_dim=6, texts=NAMES)
     other.init_weights()
     other.load_state_dict(prompt.state_dict())
-    assert torch.equal(other(None, other.vocabulary(None, NAMES)), rows[None])
+    assert torch.equal(other(None, other.lay_out(None, NAMES)), rows[None])
 
 
 @pytest.mark.parametrize(('name', 'rows', 'message'), [
@@ -242,7 +243,8 @@ def test_checkpoint_carries_the_embeddings(tmp_path):
     ('rows.pt', [1.0] * 24, 'holds list'),
     ('rows.npy', torch.full((4, 6), float('nan')), 'not finite'),
     ('rows.pt', torch.eye(4, 6) / 0, 'not finite'),
-    ('rows.npy', np.array([['a'] * 6] * 4, dtype=object), 'cannot be read as an array'),
+    ('rows.npy', np.array([['a'] * 6] * 4, dtype=object),
+     'rows.npy is no file of text embeddings: it is damaged, of'),
 ])
 def test_files_that_do_not_fit(tmp_path, name, rows, message):
     prompt = TextEmbeddings(embed_dim=6, texts=NAMES, path=save(tmp_path / name, rows))
@@ -251,9 +253,17 @@ def test_files_that_do_not_fit(tmp_path, name, rows, message):
     assert prompt.embeddings.count_nonzero() == 0
 
 
+def test_embeddings_that_were_saved_with_a_gradient(tmp_path):
+    """The model would not be copied otherwise."""
+    torch.save(torch.ones(4, 6, requires_grad=True), tmp_path / 'rows.pt')
+    prompt = TextEmbeddings(embed_dim=6, texts=NAMES, path=str(tmp_path / 'rows.pt'))
+    prompt.init_weights()
+    assert torch.equal(deepcopy(prompt).embeddings, torch.ones(4, 6))
+
+
 def test_missing_file(tmp_path):
     prompt = TextEmbeddings(embed_dim=6, texts=NAMES, path=str(tmp_path / 'none.npy'))
-    with pytest.raises(FileNotFoundError, match=r"found no file '.*none\.npy'"):
+    with pytest.raises(FileNotFoundError, match=r"is no file of text embeddings '.*none\.npy'"):
         prompt.init_weights()
 
 
@@ -263,7 +273,7 @@ def test_code_in_a_file_is_not_run(tmp_path, name):
     payload = Payload(made)
     path = save(tmp_path / name, np.array([payload]) if name == 'rows.npy' else payload)
     prompt = TextEmbeddings(embed_dim=6, texts=NAMES, path=path)
-    with pytest.raises(ValueError, match='cannot be read as an array of text embeddings'):
+    with pytest.raises(ValueError, match='run code when it is loaded, so it was not'):
         prompt.init_weights()
     assert not made.exists()
     pickle.loads(pickle.dumps(payload))  # the payload works where pickles are trusted

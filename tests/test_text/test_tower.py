@@ -100,7 +100,7 @@ def test_learned_vectors_and_their_gradients(pair, position, class_specific):
     clip, tower = pair
     prompt = LearnedContext(text_encoder=tower, texts=NAMES, num_context=5, std=0.1,
                             class_position=position, class_specific=class_specific)
-    actual = prompt(tower, prompt.vocabulary(tower, NAMES))
+    actual = prompt(tower, prompt.lay_out(tower, NAMES))
 
     contexts = prompt.contexts.detach().clone().requires_grad_()
     shift = 5 if class_specific else 0
@@ -147,7 +147,7 @@ def test_training_moves_the_vectors_and_never_the_tower(tower):
     before = deepcopy(tower.state_dict())
     start = prompt.contexts.detach().clone()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
-    trees = prompt.vocabulary(tower, NAMES)
+    trees = prompt.lay_out(tower, NAMES)
     for _ in range(2):
         optimizer.zero_grad()
         prompt(tower, trees).square().sum().backward()

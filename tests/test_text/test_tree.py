@@ -149,7 +149,7 @@ def test_cut_trees_give_the_embeddings_of_one_tree(tower, max_tokens):
 def test_ade20k_is_342_tokens(tower):
     names = read_class_names('ade20k')
     prompt = LearnedContext(text_encoder=tower, texts=names, num_context=8)
-    tree, = prompt.vocabulary(tower, names)
+    tree, = prompt.lay_out(tower, names)
     assert len(tree) == 342
     # start, contexts and the distinct beginnings of the names; an end for each of them
     beginnings = set(prefixes_of([tower.tokenize(name) for name in names]))
@@ -161,7 +161,7 @@ def test_ade20k_is_342_tokens(tower):
 def test_class_specific_contexts_share_only_the_start(tower):
     names = ['sky', 'sea', 'sea lion']
     prompt = LearnedContext(text_encoder=tower, texts=names, num_context=4, class_specific=True)
-    tree, = prompt.vocabulary(tower, names)
+    tree, = prompt.lay_out(tower, names)
     lengths = [1 + 4 + len(tower.tokenize(name)) + 1 for name in names]
     assert len(tree) == 1 + sum(length - 1 for length in lengths)
     seen_by = (tree.mask[tree.leaves] == 0).sum(0)

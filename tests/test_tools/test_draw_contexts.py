@@ -216,9 +216,9 @@ def test_wrong_files(save, draw, tmp_path):
             (['fpn.py', 'model.pth'], 'fpn.py has no PixelTextNeck (its neck is FPN), so it has'),
             (['bare.py', 'model.pth'], 'bare.py has no PixelTextNeck (its neck is NoneType)'),
             (['exported.py', 'model.pth'], 'exported.py has no text tower, so there are no'),
-            (['config.py', 'text.pth'], 'text.pth is no checkpoint, or one that would run code'),
-            (['config.py', 'empty.pth'], 'empty.pth is no checkpoint of this config: '),
-            (['config.py', 'tensor.pth'], 'tensor.pth is no checkpoint of this config: '),
+            (['config.py', 'text.pth'], "text.pth is no checkpoint: it is a text, 'no weights'"),
+            (['config.py', 'empty.pth'], 'empty.pth is no checkpoint: it is empty'),
+            (['config.py', 'tensor.pth'], 'tensor.pth is no checkpoint: it holds no state dict'),
             (['config.py', 'other.pth'], 'other.pth is no checkpoint of this config: Error(s) in')):
         assert draw(*words, 'x.png').startswith(f'error: {message}')
     assert "Format 'nothing' is not supported" in draw('config.py', 'model.pth', 'x.nothing')

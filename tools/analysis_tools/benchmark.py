@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import denseclip_mm  # (first: it repairs what mmseg's import needs)
+from denseclip_mm.files import whole_file
 from denseclip_mm.models.image_prompts import ConditionalContext, VisualContext
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
@@ -206,7 +207,7 @@ class Bench:
         """Text of 8 learned contexts, and their gradient."""
         encoder = tower(model='RN50-quickgelu').to(self.device)
         prompt = LearnedContext(text_encoder=encoder, texts=names).to(self.device)
-        trees = prompt.vocabulary(encoder, names).to(self.device)
+        trees = prompt.lay_out(encoder, names).to(self.device)
 
         def step() -> None:
             with self.autocast(self.amp):
@@ -222,7 +223,7 @@ class Bench:
         names = read_class_names('ade20k')
         prompt = kind(text_encoder=encoder, texts=names, num_context=8).to(self.device).eval()
         prompt.requires_grad_(False)
-        trees = prompt.vocabulary(encoder, names).to(self.device)
+        trees = prompt.lay_out(encoder, names).to(self.device)
         visual_BTC = torch.randn(self.batch_size, 257, encoder.embed_dim, device=self.device)
 
         def step() -> None:
@@ -420,15 +421,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f'there is no case {", ".join(sorted(unknown))}; there are {", ".join(cases)}')
     chosen = {name: cases[name] for name in args.cases or cases}
     options = {key: str(value) for key, value in vars(args).items() if key != 'out'}
-    args.out.mkdir(parents=True, exist_ok=True)
     written = args.out / 'benchmark.json'
     results = {}
     with tqdm(total=sum(map(len, chosen.values())) * (args.repeats + 1), unit='run') as bar:
         for name, variants in chosen.items():
             bar.set_postfix_str(name)
             results[name] = run_case(variants, args.repeats, bench.device, bar)
-            written.write_text(json.dumps(dict(
-                machine=describe(bench.device), options=options, results=results), indent=2))
+            with whole_file(written) as part:
+                part.write_text(json.dumps(dict(
+                    machine=describe(bench.device), options=options, results=results), indent=2))
     print(f'{describe(bench.device)}\n\n{table(results, args.peaks)}\n\nwrote {written}')
 
 

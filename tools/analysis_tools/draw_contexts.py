@@ -16,6 +16,7 @@ from pathlib import Path
 import denseclip_mm  # first: it repairs what mmseg's import needs
 from denseclip_mm.apis.checkpoint import load_checkpoint
 from denseclip_mm.apis.config import load_config
+from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import split_synonyms
 from denseclip_mm.text.nearest import nearest_tokens
 
@@ -112,8 +113,8 @@ def draw(tables: dict[str, Nearest], path: Path) -> None:
         axis.set_yticks(range(rows), [f'#{number + 1}' for number in range(rows)])
         axis.set_xlabel('rank')
     figure.colorbar(drawn, ax=axes.tolist(), label='Euclidean distance')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with whole_file(path) as part:
+        figure.savefig(part, format=path.suffix[1:] or 'png')
 
 
 def shorten_token(token: str) -> str:

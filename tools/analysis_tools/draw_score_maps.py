@@ -14,6 +14,7 @@ from pathlib import Path
 from denseclip_mm.apis.config import check_data
 from denseclip_mm.apis.inference import Predictor
 from denseclip_mm.engine.score_map_hook import check_classes, draw_sample
+from denseclip_mm.files import whole_file
 
 import torch
 from mmengine.dataset import pseudo_collate
@@ -45,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         with torch.no_grad():
             result = model.test_step(batch)[0]
         picture = draw_sample(model, batch, 0, result, args.classes, dataset.metainfo['palette'])
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(args.out)
+        with whole_file(args.out) as part:
+            Image.fromarray(picture).save(part)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     print(f'wrote {args.out}')

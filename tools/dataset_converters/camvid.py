@@ -15,9 +15,10 @@ Pavement, Tree, SignSymbol, Fence, Car, Pedestrian, Bicyclist, Unlabelled) is th
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from denseclip_mm.files import whole_file
 
 import numpy as np
 from PIL import Image
@@ -101,9 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.target.exists():
             raise ValueError(f'{args.target} exists; take it away or name another')
         pairs = find_pairs(args.source)
-        args.target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=args.target.parent, prefix='camvid-') as temporary:
-            whole = Path(temporary) / 'camvid'
+        with whole_file(args.target) as whole:
             for split in SPLITS:
                 (whole / 'images' / split).mkdir(parents=True)
                 (whole / 'annotations' / split).mkdir(parents=True)
@@ -112,8 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 image.save(whole / 'images' / split / f'{image_path.stem}.jpg', quality=95,
                            subsampling=0)
                 mask.save(whole / 'annotations' / split / image_path.name)
-            whole.rename(args.target)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     print(f'wrote {len(pairs)} images and masks to {args.target}')
 

@@ -27,6 +27,7 @@ from denseclip_mm.apis.config import load_config
 from denseclip_mm.apis.open_vocabulary import answer_names
 from denseclip_mm.apis.pictures import draw_grid, paint
 from denseclip_mm.demo.render import BASE_CLASSES, NEW_CLASSES
+from denseclip_mm.files import whole_file
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_head import ScoreMapHead
 
@@ -115,9 +116,8 @@ def run(name: str, seed: int, scenes: int, folder: Path, options: dict[str, Any]
         if answered_by == 'decoder':
             result['score_map'] = test_names(cfg, model, BASE_CLASSES)
         result['new'] = test_names(cfg, model, NEW_CLASSES)
-    part = folder / 'result.part'
-    part.write_text(json.dumps(result))
-    os.replace(part, folder / 'result.json')
+    with whole_file(folder / 'result.json') as part:
+        part.write_text(json.dumps(result))
 
 
 def plan(systems: dict[str, str], seeds: list[int], scenes: int,
@@ -250,7 +250,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit('error: ' + '\n'.join(failures) + '\nrun this command again to go on')
 
     table = write_table(systems, runs)
-    (args.out / 'table.md').write_text(table)
+    with whole_file(args.out / 'table.md') as part:
+        part.write_text(table)
     seed = args.seeds[0]
     configs = {title: read_config(name, seed, args.scenes, runs[name, seed], options)
                for title, name in systems.items()}

@@ -16,7 +16,6 @@ the base names on base pixels, of the new names on new pixels.
 
 import argparse
 import math
-import os
 import time
 from collections.abc import Sequence
 from itertools import chain
@@ -26,6 +25,7 @@ from denseclip_mm.backbones import CLIPResNet
 from denseclip_mm.demo.captions import GROUP, render_group
 from denseclip_mm.demo.render import BASE_CLASSES, CLASSES, NEW_CLASSES
 from denseclip_mm.demo.scenes import draw
+from denseclip_mm.files import whole_file
 from denseclip_mm.text import CLIPTextTower, TemplatePrompt, grow_trees
 
 import numpy as np
@@ -101,7 +101,7 @@ def zero_shot(model: DemoCLIP) -> dict[str, float]:
     """Score the score map: mIoU of all classes, base among base, new among new, in percent."""
     model.eval()
     prompt = TemplatePrompt(text_encoder=model.text, texts=CLASSES)
-    text_KC = prompt(model.text, prompt.vocabulary(model.text, CLASSES))[0]
+    text_KC = prompt(model.text, prompt.lay_out(model.text, CLASSES))[0]
     scenes = [draw(REPORT_SEED, index, 128) for index in range(REPORT_SCENES)]
     labels = torch.from_numpy(np.stack([labels for _, labels in scenes])).long()
     cells = torch.cat([model.image(to_input([image for image, _ in scenes[start:start + 8]]))[-1][1]
@@ -118,14 +118,6 @@ def zero_shot(model: DemoCLIP) -> dict[str, float]:
         result[name] = 100 * float((areas[0] / areas[1]).mean())
     model.train()
     return result
-
-
-def save(model: DemoCLIP, path: Path) -> None:
-    """Write the weights, the old file staying whole until the new one is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix('.part')
-    torch.save(model.open_clip_state(), part)
-    os.replace(part, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -170,7 +162,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         bar.set_postfix(loss=f'{loss.item():.3f}', size=size)
         if step % args.report_every == 0 or step == args.steps:
             figures = ', '.join(f'{name} {value:.1f}' for name, value in zero_shot(model).items())
-            save(model, args.out)
+            with whole_file(args.out) as part:
+                torch.save(model.open_clip_state(), part)
             tqdm.write(f'step {step}, {seen} scenes, {(time.time() - started) / 60:.1f} min: '
                        f'loss {loss.item():.3f}, zero-shot mIoU {figures}')
 

@@ -1,0 +1,71 @@
+"""Text embeddings that are computed once and kept while they are true."""
+
+from denseclip_mm.text.prompts import Prompt
+from denseclip_mm.text.tower import CLIPTextTower
+
+import torch
+from torch import Tensor, nn
+
+_SAMPLED = 1024  # numbers of a large tensor of the frozen tower that are compared
+
+
+class KeptText(nn.Module):
+    """Keeps what a prompt makes of its trees, and computes it again once a weight has changed.
+
+    While a weight is being learned (in training, or with gradients recorded) nothing is kept.
+    Otherwise changes show in three ways. Loading, optimisers and ``.to()`` leave another version or
+    address. Writes through ``.data`` (as EMA hooks do) leave neither, so values are compared: all
+    of the prompt, and of each tensor of the text tower, which is frozen, some 1,024 spread over it,
+    all if it has no more. A weight made in inference mode counts no versions; with such weights
+    nothing is kept. Switching between training and evaluation drops what is kept.
+
+    The comparison reads a few numbers back, so a GPU's queue is waited for once a forward pass.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: dict[nn.ModuleList, tuple[tuple, Tensor, Tensor]] = {}
+
+    def forward(self, prompt: Prompt, text_encoder: CLIPTextTower, trees: nn.ModuleList) -> Tensor:
+        """Text embeddings (1, S, C) of a prompt that does not depend on the image.
+
+        Args:
+            prompt: the prompt.
+            text_encoder: the text tower.
+            trees: what the prompt laid out.
+        """
+        weights = [weight for module in (prompt, text_encoder)
+                   for weight in (*module.parameters(), *module.buffers())]
+        learning = (self.training or torch.is_grad_enabled()) and any(
+            weight.requires_grad for weight in weights)
+        if learning or any(weight.is_inference() for weight in weights):
+            return prompt(text_encoder, trees)
+        return self._kept_or_new(prompt, text_encoder, trees)
+
+    @torch.compiler.disable  # addresses and versions of tensors are not for a graph
+    @torch.inference_mode(False)  # what is kept may be part of a graph later
+    @torch.no_grad()
+    def _kept_or_new(self, prompt: Prompt, text_encoder: CLIPTextTower,
+                     trees: nn.ModuleList) -> Tensor:
+        own, frozen = ([*module.parameters(), *module.buffers()]
+                       for module in (prompt, text_encoder))
+        state = tuple((tensor.data_ptr(), tensor._version) for tensor in own + frozen)
+        # An odd step, which falls on every column of a matrix.
+        samples = [tensor.flatten()[::tensor.numel() // _SAMPLED | 1] for tensor in frozen]
+        values = torch.cat([tensor.flatten().float() for tensor in own + samples])
+        kept = self._kept.get(trees)
+        if kept is None or kept[0] != state or not torch.equal(kept[1], values):
+            # What is kept serves with and without autocast: compute it in the weights' precision.
+            with torch.autocast(values.device.type, enabled=False):
+                kept = (state, values, prompt(text_encoder, trees))
+            self._kept[trees] = kept
+        return kept[2]
+
+    def drop(self) -> None:
+        """Forget what is kept."""
+        self._kept.clear()
+
+    def train(self, mode: bool = True) -> 'KeptText':
+        """Switch mode, and drop what is kept."""
+        self.drop()
+        return super().train(mode)

@@ -1,0 +1,185 @@
+import io
+import os
+import pickle
+from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+from denseclip_mm.files import read_state_dict, read_tensors, whole_file
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+
+def test_target_appears_at_the_end_with_the_modes_of_any_file(tmp_path):
+    target = tmp_path / 'new' / 'folder' / 'picture.png'
+    with whole_file(str(target)) as part:
+        part.write_text('whole')
+        assert part.name == 'picture.png' and not target.exists()
+    assert target.read_text() == 'whole'
+    assert os.listdir(target.parent) == ['picture.png']
+    (tmp_path / 'other').write_text('')
+    assert target.stat().st_mode == (tmp_path / 'other').stat().st_mode
+
+
+@pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_the_target_as_it_was(error, tmp_path):
+    target = tmp_path / 'result.json'
+    target.write_text('old')
+    with pytest.raises(error), whole_file(target) as part:
+        part.write_text('half')
+        raise error
+    assert target.read_text() == 'old' and os.listdir(tmp_path) == ['result.json']
+
+
+def test_writers_do_not_disturb_each_other(tmp_path):
+    target, both_wrote = tmp_path / 'result.json', Barrier(2)
+
+    def write(text):
+        with whole_file(target) as part:
+            part.write_text(text)
+            both_wrote.wait(30)
+            assert part.read_text() == text
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(write, ['one', 'two']))
+    assert target.read_text() in ('one', 'two') and os.listdir(tmp_path) == ['result.json']
+
+
+def test_what_lies_beside_goes_along(tmp_path):
+    with whole_file(tmp_path / 'model.onnx') as part:
+        part.write_text('graph')
+        part.with_name('model.onnx.data').write_text('weights')
+    assert sorted(os.listdir(tmp_path)) == ['model.onnx', 'model.onnx.data']
+
+
+def test_folder(tmp_path):
+    with whole_file(tmp_path / 'camvid') as part:
+        part.mkdir()
+        (part / 'image').write_text('sky')
+    assert (tmp_path / 'camvid' / 'image').read_text() == 'sky'
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(NotADirectoryError), whole_file(tmp_path / 'file') as part:
+        part.mkdir()
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / 'unwritten'):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ['camvid', 'file']
+
+
+DAMAGED = 'it is damaged, of another kind, or would run code when it is loaded, so it was not'
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        """What pickle calls, with which arguments."""
+        return os.mkdir, (str(self.folder), )
+
+
+def saved(content, **options) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize('name', ['rows.npy', 'rows.pt', 'rows.safetensors'])
+def test_tensors_of_each_format(name, tmp_path):
+    rows = torch.arange(6.).view(2, 3)
+    path = tmp_path / name
+    if path.suffix == '.npy':
+        np.save(path, rows.numpy())
+    elif path.suffix == '.pt':
+        torch.save(rows, path)
+    else:
+        save_file({'rows': rows}, path)
+    read = read_tensors(str(path))
+    assert torch.equal(read['rows'] if path.suffix == '.safetensors' else read, rows)
+
+
+@pytest.mark.parametrize(('name', 'content', 'fault'), [
+    ('a.pth', b'', 'it is empty'),
+    ('a.npy', b'', 'it is empty'),
+    ('a.pth', b'hello world', "it is a text, 'hello world'"),  # KeyError: 101 in torch.load
+    ('a.safetensors', b'<!DOCTYPE html>\n404', "it is a text, '<!DOCTYPE html>'"),
+    ('a.pt', b'version https://git-lfs.github.com/spec/v1\noid sha256:0',
+     'it is a pointer of Git LFS; "git lfs pull" fetches the file itself'),
+    ('a.pth', saved(torch.zeros(99))[:-200], 'it is cut short; fetch or copy it anew'),
+    ('a.pth', saved(torch.zeros(99), _use_new_zipfile_serialization=False)[:-200],
+     f'{DAMAGED} (RuntimeError)'),
+    ('a.pth', bytes(9), f'{DAMAGED} (UnpicklingError)'),
+    ('a.safetensors', bytes(9), f'{DAMAGED} (SafetensorError)'),
+    ('a.pth', b'\x89PNG\r\n\x1a\n', f'{DAMAGED} (UnpicklingError)'),
+    ('a.pth', saved(Namespace()),
+     'it would run code when it is loaded, so it was not (argparse.Namespace)'),
+])
+def test_files_that_are_no_tensors(name, content, fault, tmp_path, recwarn):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        read_tensors(path)
+    assert str(error.value) == f'{path} is no checkpoint: {fault}'
+    assert error.value.__suppress_context__ and not recwarn.list  # no word of torch's own
+
+
+@pytest.mark.parametrize('protocol', [1, 2, 4])
+@pytest.mark.parametrize('wrap', ['torch.save', 'pickle', 'numpy'])
+def test_code_in_a_file_is_not_run(wrap, protocol, tmp_path):
+    made, path = tmp_path / 'made', tmp_path / ('file.npy' if wrap == 'numpy' else 'file.pt')
+    content = {'a': torch.zeros(1), 'b': Payload(made)}
+    if wrap == 'torch.save':
+        torch.save(content, path, pickle_protocol=protocol)
+    elif wrap == 'pickle':
+        path.write_bytes(pickle.dumps(content, protocol))
+    else:
+        np.save(path, np.array(content))
+    with pytest.raises(ValueError, match='run code when it is loaded, so it was not'):
+        read_tensors(path, 'file of embeddings')
+    assert not made.exists()
+
+
+def test_torchscript_is_not_run(tmp_path, recwarn):
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / 'linear.pt')
+    with pytest.raises(ValueError, match=r'linear.pt is no checkpoint: it is a TorchScript'):
+        read_tensors(tmp_path / 'linear.pt')
+    assert not [each for each in recwarn.list if 'jit.load' in str(each.message)]
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no file of rows '.*none.npy' \(looked"):
+        read_tensors(tmp_path / 'none.npy', 'file of rows')
+    with pytest.raises(FileNotFoundError, match='there is no checkpoint'):
+        read_tensors(tmp_path)
+
+
+def test_state_dict_bare_and_in_a_checkpoint(tmp_path):
+    path, weight = tmp_path / 'model.pth', torch.ones(2)
+    for content, meta in (({'weight': weight}, {}),
+                          ({'module.weight': weight}, {}),
+                          (dict(state_dict={'weight': weight}, meta=None), {}),
+                          (dict(state_dict={'module.weight': weight}, meta=dict(a=1)), dict(a=1))):
+        torch.save(content, path)
+        state, said = read_state_dict(path)
+        assert list(state) == ['weight'] and torch.equal(state['weight'], weight) and said == meta
+
+
+@pytest.mark.parametrize(('content', 'fault'), [
+    ([torch.zeros(1)], 'it holds no state dict'),
+    (torch.zeros(1), 'it holds no state dict'),
+    ({}, 'it holds no state dict'),
+    ({'state_dict': None}, 'it holds no state dict'),
+    ({'state_dict': [1, 2]}, 'it holds no state dict'),
+    ({0: torch.zeros(1)}, 'it holds no state dict'),
+    (dict(state_dict={'weight': torch.zeros(1)}, meta=[1]), 'its meta is a list, not a dict'),
+])
+def test_files_without_a_state_dict(content, fault, tmp_path):
+    torch.save(content, tmp_path / 'model.pth')
+    with pytest.raises(ValueError) as error:
+        read_state_dict(tmp_path / 'model.pth', 'file of CLIP weights')
+    assert str(error.value) == f'{tmp_path / "model.pth"} is no file of CLIP weights: {fault}'
