@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from denseclip_mm.apis.checkpoint import start_zero_shot
 from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config
-from denseclip_mm.apis.inference import start_zero_shot
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner

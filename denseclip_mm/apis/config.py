@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from denseclip_mm.models.neck import PixelTextNeck
+
 import torch
 from mmengine.config import Config
+from mmseg.models import BaseSegmentor
+from mmseg.registry import DATASETS
 
 
 def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
@@ -82,6 +86,34 @@ def dataset_leaves(key: str, dataset: dict[str, Any]) -> Iterator[tuple[str, dic
             yield from dataset_leaves(f'{key}.datasets.{index}', each)
     else:
         yield key, dataset
+
+
+def classes_of(model: BaseSegmentor, meta: dict[str, Any]) -> tuple[list[str], list | None]:
+    """Names of a model's classes, and their palette where checkpoint or dataset knows it.
+
+    Args:
+        model: of ``init_model``, with its config.
+        meta: what the checkpoint says of the dataset (``dataset_meta``).
+    """
+    outer = model.cfg.get('test_dataloader', {}).get('dataset', {})
+    _, dataset = next(dataset_leaves('', outer))
+    kind = dataset.get('type')
+    known = getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, 'METAINFO', {})
+    colour_of = {}
+    for source in (known, dataset.get('metainfo', {}), meta):
+        colour_of.update(zip(source.get('classes') or (), source.get('palette') or (),
+                             strict=False))
+    neck = getattr(model, 'neck', None)
+    if isinstance(neck, PixelTextNeck):
+        names = list(neck.class_names)
+    else:
+        names = list(meta.get('classes') or dataset.get('metainfo', {}).get('classes')
+                     or known.get('classes') or ())
+        if len(names) != model.num_classes:
+            names = [f'class {index}' for index in range(model.num_classes)]
+    if not all(name in colour_of for name in names):
+        return names, None
+    return names, [tuple(map(int, colour_of[name])) for name in names]
 
 
 def launch_on_cpu(cfg: Config) -> None:
