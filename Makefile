@@ -1,6 +1,7 @@
 # One environment for every target: .venv, with the versions of constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 .PHONY: setup demo prompts test test-onedl lint docs
 
@@ -29,10 +30,10 @@ prompts: .venv/ready
 	$(BIN)/python tools/demo/compare_prompts.py --out work_dirs/prompts
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-onedl: .venv/onedl/ready
-	PYTHONPATH=$(CURDIR)/.venv/onedl $(BIN)/python -m pytest
+	PYTHONPATH=$(CURDIR)/.venv/onedl $(PYTEST)
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -36,6 +36,6 @@ setup(
         'onnx': onnx,
         'app': app,
         'docs': docs,
-        'dev': ['pytest', 'ruff', 'playwright', 'tensorboard', *onnx, *app, *docs],
+        'dev': ['pytest', 'pytest-xdist', 'ruff', 'playwright', 'tensorboard', *onnx, *app, *docs],
     },
 )

@@ -23,6 +23,7 @@ import pytest
 import torch
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')  # read when huggingface_hub is imported
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # of processes that tests start
 
 from denseclip_mm.text import CLIPTextTower
 

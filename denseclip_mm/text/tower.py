@@ -8,6 +8,7 @@ T tokens of a tree, D width of the tower, C embedding channels.
 """
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from denseclip_mm.clip import clip_config, load_tower
@@ -18,6 +19,8 @@ import torch
 from open_clip.model import _build_text_tower
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+_tokenizer = cache(open_clip.SimpleTokenizer)  # towers share it: it has no state
 
 
 class CLIPTextTower(nn.Module):
@@ -55,8 +58,7 @@ class CLIPTextTower(nn.Module):
         self.pretrained = pretrained
         self.tower = _build_text_tower(config['embed_dim'], config['text_cfg'],
                                        config.get('quick_gelu', False))
-        self.tokenizer = open_clip.SimpleTokenizer(
-            **(config['text_cfg'].get('tokenizer_kwargs') or {}))
+        self.tokenizer = _tokenizer(**(config['text_cfg'].get('tokenizer_kwargs') or {}))
         if self.tokenizer.vocab_size > self.tower.vocab_size:
             raise ValueError(f'the text tower embeds {self.tower.vocab_size} tokens, but its '
                              f'tokenizer makes {self.tokenizer.vocab_size}; set vocab_size')

@@ -5,7 +5,6 @@ section 4); the small checkpoints here are models of this package under the publ
 """
 
 import pickle
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,14 +30,17 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools' / 'convert_checkpoint.py'
 
 
+@pytest.fixture
+def convert_file(run_tool: Callable, tmp_path: Path) -> Callable[..., str | None]:
+    """Runs the tool; says what it says when it stops with an error."""
+    def convert_file(*arguments: object) -> str | None:
+        done = run_tool('convert_checkpoint', *arguments, cwd=tmp_path)
+        assert 'Traceback' not in done.stderr
+        return done.stderr if done.returncode else None
+    return convert_file
+
+
 # The published code's numbers
-
-
-def run(*arguments: object) -> str:
-    process = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, check=False,
-                             capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    return process.stdout
 
 
 def relative_error(ours: Tensor | float, theirs: np.ndarray) -> float:
@@ -94,13 +96,14 @@ def everything(model: nn.Module, side: int, num_classes: int) -> dict[str, Tenso
      'CLIPVisionTransformer, layers 12, width 768, image_size 640'),
 ], ids=['rn50', 'vitb16'])
 def test_equals_the_published_code(case: str, config: str, side: int, report: str, shared: Path,
-                                   tmp_path: Path) -> None:
+                                   tmp_path: Path, succeed: Callable[..., str]) -> None:
     """Features, embeddings, score map, logits, losses and gradients, from file to number."""
     reference = shared / 'reference'
     published, converted = tmp_path / 'published.pth', tmp_path / 'converted.pth'
     try:
-        run(reference / 'make_checkpoint.py', reference / f'{case}.json', published)
-        output = run(TOOL, published, converted)
+        subprocess.run([sys.executable, reference / 'make_checkpoint.py',
+                        reference / f'{case}.json', published], check=True)
+        output = succeed('convert_checkpoint', published, converted, cwd=tmp_path)
         model = init_model(str(ROOT / 'configs' / config), str(converted), device='cpu')
     finally:  # pytest keeps the folders of three runs
         published.unlink(missing_ok=True)
@@ -249,13 +252,12 @@ def clip() -> open_clip.CLIP:
 
 def test_longer_names_need_the_positions_of_clip(resnet: nn.Module, clip: open_clip.CLIP,
                                                  published: dict[str, Tensor], tmp_path: Path,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+                                                 convert_file: Callable[..., str | None]) -> None:
     torch.save(published, tmp_path / 'src.pth')
     torch.save(clip.state_dict(), tmp_path / 'clip.pt')
     own = resnet.neck.text_encoder.tower.positional_embedding
     for rows, arguments in ((20, []), (77, ['--clip', tmp_path / 'clip.pt'])):
-        assert convert_file(monkeypatch, tmp_path / 'src.pth', tmp_path / 'dst.pth',
-                            *arguments) is None
+        assert convert_file(tmp_path / 'src.pth', tmp_path / 'dst.pth', *arguments) is None
         state = torch.load(tmp_path / 'dst.pth', weights_only=True)['state_dict']
         table = state['neck.text_encoder.tower.positional_embedding']
         assert len(table) == rows
@@ -353,17 +355,6 @@ def test_other_checkpoints(change: Callable, message: str, published: dict[str, 
         convert(change(published))
 
 
-def convert_file(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | None:
-    """Run the tool in this process; what it says when it stops with an error."""
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-    try:
-        runpy.run_path(str(TOOL), run_name='__main__')
-    except SystemExit as stop:
-        assert isinstance(stop.code, str), 'a message, for which Python exits with 1'
-        return stop.code
-    return None
-
-
 class Malicious:
     """Runs code where it is unpickled."""
 
@@ -392,11 +383,11 @@ def write(path: Path, content: object) -> None:
     (dict(state_dict='elsewhere'), 'it holds no state dict'),
 ])
 def test_failure_leaves_the_target_alone(content: object, message: str, tmp_path: Path,
-                                         monkeypatch: pytest.MonkeyPatch) -> None:
+                                         convert_file: Callable[..., str | None]) -> None:
     source, target = tmp_path / 'source.pth', tmp_path / 'target.pth'
     write(source, content)
     target.write_bytes(b'of an earlier run')
-    error = convert_file(monkeypatch, source, target)
+    error = convert_file(source, target)
     assert error.startswith(f'cannot convert {source}: ')
     assert message in error
     assert target.read_bytes() == b'of an earlier run'
@@ -407,30 +398,29 @@ def test_failure_leaves_the_target_alone(content: object, message: str, tmp_path
     pickle.dumps(content, protocol=2))], ids=['torch.save', 'pickle'])
 def test_code_in_a_checkpoint_does_not_run(save: Callable, published: dict[str, Tensor],
                                            tmp_path: Path,
-                                           monkeypatch: pytest.MonkeyPatch) -> None:
+                                           convert_file: Callable[..., str | None]) -> None:
     source, mark = tmp_path / 'source.pth', tmp_path / 'mark'
     save(dict(state_dict=published, meta=Malicious(mark)), source)
-    assert 'run code when it is loaded' in convert_file(
-        monkeypatch, source, tmp_path / 'target.pth')
+    assert 'run code when it is loaded' in convert_file(source, tmp_path / 'target.pth')
     assert [path.name for path in tmp_path.iterdir()] == ['source.pth']
 
 
 def test_truncated_file(published: dict[str, Tensor], tmp_path: Path,
-                        monkeypatch: pytest.MonkeyPatch) -> None:
+                        convert_file: Callable[..., str | None]) -> None:
     source = tmp_path / 'source.pth'
     torch.save(published, source)
     source.write_bytes(source.read_bytes()[:-1000])
-    assert 'cannot convert' in convert_file(monkeypatch, source, tmp_path / 'target.pth')
+    assert 'cannot convert' in convert_file(source, tmp_path / 'target.pth')
     assert [path.name for path in tmp_path.iterdir()] == ['source.pth']
 
 
 @pytest.mark.parametrize('target', ['folder', 'source.pth/target.pth'])
 def test_target_that_cannot_be_written(target: str, published: dict[str, Tensor], tmp_path: Path,
-                                       monkeypatch: pytest.MonkeyPatch) -> None:
+                                       convert_file: Callable[..., str | None]) -> None:
     source = tmp_path / 'source.pth'
     torch.save(published, source)
     (tmp_path / 'folder').mkdir()
-    assert 'cannot convert' in convert_file(monkeypatch, source, tmp_path / target)
+    assert 'cannot convert' in convert_file(source, tmp_path / target)
     assert {path.name for path in tmp_path.iterdir()} == {'source.pth', 'folder'}
 
 
@@ -442,11 +432,11 @@ def test_target_that_cannot_be_written(target: str, published: dict[str, Tensor]
     ({'fc.weight': torch.zeros(2)}, 'text positions None'),
 ])
 def test_faulty_clip_weights(content: object, message: str, published: dict[str, Tensor],
-                             tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+                             tmp_path: Path, convert_file: Callable[..., str | None]) -> None:
     source, clip = tmp_path / 'source.pth', tmp_path / 'clip.pt'
     torch.save(published, source)
     write(clip, content)
-    assert message in convert_file(monkeypatch, source, tmp_path / 'target.pth', '--clip', clip)
+    assert message in convert_file(source, tmp_path / 'target.pth', '--clip', clip)
     assert not (tmp_path / 'target.pth').exists()
 
 

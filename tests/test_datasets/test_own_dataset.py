@@ -21,7 +21,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 STACK = os.pathsep.join(os.path.abspath(path)  # tools run elsewhere, with the stack of the test
                         for path in os.environ.get('PYTHONPATH', '').split(os.pathsep) if path)
-ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': STACK,
+ENV = {**os.environ, 'PYTHONPATH': STACK,
        'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'}
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
 

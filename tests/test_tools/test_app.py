@@ -60,7 +60,7 @@ def server(tmp_path_factory):
     with log.open('w') as stream:
         process = subprocess.Popen(
             [sys.executable, str(APP), '--port', str(port)], stdout=stream, stderr=stream,
-            cwd=log.parent, env={**os.environ, 'OMP_NUM_THREADS': '1', 'HF_HUB_OFFLINE': '1',
+            cwd=log.parent, env={**os.environ, 'HF_HUB_OFFLINE': '1',
                                  'TMPDIR': str(log.parent)})
     deadline = time.monotonic() + 300
     while 'the page is at' not in log.read_text():

@@ -46,7 +46,7 @@ def config(tmp_path, small_demo) -> Path:
 def start(*words: object, cwd: Path, code: int = 0, **env: str) -> str:
     """What a process of Python on these words prints; it has to end with this code."""
     done = subprocess.run([sys.executable, *map(str, words)], cwd=cwd, text=True, timeout=400,
-                          capture_output=True, env={**os.environ, 'OMP_NUM_THREADS': '1', **env})
+                          capture_output=True, env={**os.environ, **env})
     output = done.stdout + done.stderr
     assert done.returncode == code, output[-4000:]
     return output
