@@ -34,6 +34,10 @@ def clip_config(model: str | dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         ValueError: if open_clip has no model of that name, or the dict lacks a key.
+
+    Examples:
+        >>> clip_config('RN50-quickgelu')['vision_cfg']['layers']
+        [3, 4, 6, 3]
     """
     if isinstance(model, str):
         config = open_clip.get_model_config(model)

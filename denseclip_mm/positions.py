@@ -22,6 +22,12 @@ def resize_position_table(table: Tensor, grid: tuple[int, int],
 
     Raises:
         ValueError: if the source is not given and the table is not square.
+
+    Examples:
+        >>> resize_position_table(torch.rand(1 + 7 * 7, 2048), (16, 16)).shape
+        torch.Size([257, 2048])
+        >>> resize_position_table(torch.rand(1 + 4 * 16, 64), (8, 32), source=(4, 16)).shape
+        torch.Size([257, 64])
     """
     if source is None:
         side = round((len(table) - 1)**0.5)
@@ -51,6 +57,12 @@ def fit_position_table(state_dict: dict[str, Any], key: str, grid_key: str, tabl
 
     Raises:
         ValueError: if the checkpoint's grid does not go with its table, or cannot be told.
+
+    Examples:
+        >>> checkpoint = dict(table=torch.rand(1 + 8 * 8, 64))
+        >>> fit_position_table(checkpoint, 'table', 'grid', torch.empty(1 + 4 * 16, 64), (4, 16))
+        >>> checkpoint['table'].shape, checkpoint['grid']
+        (torch.Size([65, 64]), tensor([ 4, 16]))
     """
     rows, said = state_dict.get(key), state_dict.get(grid_key)
     if rows is None or rows.ndim != 2 or rows.shape[1:] != table.shape[1:]:

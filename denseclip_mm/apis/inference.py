@@ -41,6 +41,15 @@ class Prediction:
         class_names: the K classes.
         palette: RGB of each class.
         answers: what labelled the pixels, ``'decode head'`` or ``'score map'``.
+
+    Examples:
+        >>> image, labels = np.zeros((2, 2, 3), np.uint8), np.array([[1, 1], [1, 0]])
+        >>> palette = [(0, 0, 200), (200, 0, 0)]
+        >>> prediction = Prediction(image, labels, None, ['sky', 'road'], palette, 'decode head')
+        >>> prediction.shares()
+        {1: 0.75, 0: 0.25}
+        >>> prediction.overlay(opacity=0.5)[0, 0]
+        array([100,   0,   0], dtype=uint8)
     """
 
     image: np.ndarray
