@@ -1,15 +1,37 @@
 """Reading a config for the tools, with the mistakes that cost hours named at once."""
 
-from collections.abc import Iterator
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from denseclip_mm.models.neck import PixelTextNeck
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS
+
+
+def parse_launched(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
+    """Read the command line of a tool that launchers start (torchrun, slurm, mpi).
+
+    Adds the options of such tools: ``--cfg-options``, ``--launcher``, ``--local_rank``.
+
+    Args:
+        parser: has the tool's own options.
+        argv: the words of the command line; None for those of this process.
+    """
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override entries of the config, for example '
+                        'train_dataloader.batch_size=8')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help='set by launchers')
+    args = parser.parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
 
 
 def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
