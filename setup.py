@@ -8,7 +8,7 @@ root = Path(__file__).parent
 version: dict[str, str] = {}
 exec((root / 'denseclip_mm' / 'version.py').read_text(), version)
 onnx = ['onnx', 'onnxruntime', 'onnxscript']  # tools/export.py
-app = ['gradio']  # tools/app.py
+app = ['gradio>=6.31,<7']  # tools/app.py
 docs = ['mkdocs-material', 'mkdocstrings[python]']  # make docs
 
 setup(
@@ -18,21 +18,25 @@ setup(
     long_description=(root / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    python_requires='>=3.10',
+    python_requires='>=3.11',
     packages=find_packages(include=['denseclip_mm', 'denseclip_mm.*']),
     package_data={'denseclip_mm': ['py.typed', 'demo/*']},
+    # From the oldest version that the tests were run with to below the next one that they were not.
     install_requires=[
-        'torch>=2.6',
-        'torchvision',
-        'open_clip_torch>=2.30',
+        'torch>=2.6,<2.12',
+        'torchvision>=0.21,<0.27',
+        'open_clip_torch>=2.32,<4',  # before it, towers have no forward_intermediates
+        'numpy>=2.0,<3',
+        'safetensors',
         'pillow',
         'tqdm',
         'setuptools<81',  # mmengine imports pkg_resources
     ],
     # The two stacks install the same import names (mmseg, mmengine, mmcv): pick one.
     extras_require={
-        'openmmlab': ['mmsegmentation==1.2.2', 'mmengine>=0.10.7', 'mmcv-lite>=2.1.0,<2.2.0'],
-        'onedl': ['onedl-mmsegmentation>=1.4.2', 'onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6'],
+        'openmmlab': ['mmsegmentation==1.2.2', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.1.0,<2.2.0'],
+        'onedl': ['onedl-mmsegmentation>=1.4.2,<1.5', 'onedl-mmengine>=0.10.12,<0.11',
+                  'onedl-mmcv>=2.3.6,<2.4'],
         'onnx': onnx,
         'app': app,
         'docs': docs,

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.files import read_state_dict
+from denseclip_mm.positions import resize_position_table
 
 import open_clip
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 # The small CLIP that the package carries; open_clip learns its config, model='DemoCLIP'.
 _DEMO = Path(__file__).parent / 'demo'
@@ -34,6 +34,10 @@ def clip_config(model: str | dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         ValueError: if open_clip has no model of that name, or the dict lacks a key.
+
+    Examples:
+        >>> clip_config('RN50-quickgelu')['vision_cfg']['layers']
+        [3, 4, 6, 3]
     """
     if isinstance(model, str):
         config = open_clip.get_model_config(model)
@@ -50,70 +54,6 @@ def clip_config(model: str | dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f'the open_clip model config lacks {sorted(missing)}; it needs '
                          'embed_dim, vision_cfg and text_cfg as in open_clip/model_configs/*.json')
     return dict(model)
-
-
-def resize_position_table(table: Tensor, grid: tuple[int, int],
-                          source: tuple[int, int] | None = None) -> Tensor:
-    """Resize the grid part of a position table bilinearly, as DenseCLIP does.
-
-    Args:
-        table: (1 + source height * source width, C), the class (or mean) token first.
-        grid: height and width to resize to.
-        source: height and width of the table; None for a square one.
-
-    Returns:
-        (1 + grid height * grid width, C).
-
-    Raises:
-        ValueError: if the source is not given and the table is not square.
-    """
-    if source is None:
-        side = round((len(table) - 1)**0.5)
-        source = (side, side)
-    if source[0] * source[1] != len(table) - 1:
-        raise ValueError(f'a position table of {len(table)} rows is not 1 + a square grid')
-    if source == grid:
-        return table
-    cells = table[1:].reshape(1, *source, -1).permute(0, 3, 1, 2)
-    cells = F.interpolate(cells, size=grid, mode='bilinear', align_corners=False)
-    return torch.cat([table[:1], cells.flatten(2)[0].T])
-
-
-def fit_position_table(state_dict: dict[str, Any], key: str, grid_key: str, table: Tensor,
-                       grid: tuple[int, int]) -> None:
-    """Resize a checkpoint's position table to the model's grid, before it is loaded.
-
-    Checkpoints of this package say their grid beside the table; one that does not is of CLIP or of
-    the published code, whose grids are square.
-
-    Args:
-        state_dict: of the checkpoint; changed.
-        key: of the position table in it.
-        grid_key: of the table's height and width in it.
-        table: the model's own position table.
-        grid: height and width of it.
-
-    Raises:
-        ValueError: if the checkpoint's grid does not go with its table, or cannot be told.
-    """
-    rows, said = state_dict.get(key), state_dict.get(grid_key)
-    if rows is None or rows.ndim != 2 or rows.shape[1:] != table.shape[1:]:
-        return  # load_state_dict names the mismatch
-    side = round((len(rows) - 1)**0.5)
-    if said is not None:
-        source = tuple(said.flatten().tolist())
-    elif side * side == len(rows) - 1:
-        source = (side, side)
-    elif len(rows) == len(table):
-        source = grid
-    else:
-        raise ValueError(f'{key} has {len(rows)} rows, not 1 + a square grid, and the checkpoint '
-                         f'does not say of which grid (height, width); add it as {grid_key}')
-    if len(source) != 2 or min(source) < 1 or source[0] * source[1] != len(rows) - 1:
-        raise ValueError(f'{grid_key} is {source}, but {key} has {len(rows)} rows, not 1 + height '
-                         '* width')
-    state_dict[key] = resize_position_table(rows.float(), grid, source).to(rows.dtype)
-    state_dict[grid_key] = torch.tensor(grid)
 
 
 def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pretrained: str,

@@ -97,7 +97,7 @@ Image.fromarray(panels).save(OUT / 'score_maps.png')
 
 # %%
 trained = Predictor(OUT / 'config.py', CHECKPOINT, device='cpu')
-config, checkpoint = save_without_text_tower(cfg, trained.model, OUT / 'exported')
+config, checkpoint = save_without_text_tower(trained.model, OUT / 'exported')
 exported = Predictor(config, checkpoint, device='cpu')
 same = np.array_equal(exported(scene).labels, trained(scene).labels)
 print(f'{CHECKPOINT.stat().st_size / 1e6:.1f} MB with optimiser and tower, '

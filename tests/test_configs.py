@@ -13,7 +13,9 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
+from mmengine.structures import PixelData
 from mmseg.registry import DATASETS, MODELS
+from mmseg.structures import SegDataSample
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -140,6 +142,39 @@ def test_published_parameter_counts(name, millions):
     count = sum(parameter.numel() for key, parameter in model.named_parameters()
                 if 'text_encoder' not in key)
     assert count / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def test_decoders_compute_their_loss_in_pieces():
+    """The numbers and the checkpoints are those of mmseg's FPNHead."""
+    heads = [Config.fromfile(path).model.decode_head for path in CONFIGS]
+    assert {head.type for head in heads} == {'PiecewiseFPNHead', 'ScoreMapHead'}
+    for cfg in {str(head): head for head in heads if head.type == 'PiecewiseFPNHead'}.values():
+        cfg.dropout_ratio = 0
+        ours, theirs = MODELS.build(cfg), MODELS.build({**cfg, 'type': 'FPNHead'})
+        theirs.load_state_dict(ours.state_dict())
+        features = [torch.randn(2, channels, 32 // stride, 32 // stride)
+                    for channels, stride in zip(cfg.in_channels, cfg.feature_strides, strict=True)]
+        labels = torch.randint(0, cfg.num_classes, (2, 1, 32, 32))
+        samples = [SegDataSample(gt_sem_seg=PixelData(data=each)) for each in labels]
+        losses = [head.loss(features, samples, {})['loss_ce'] for head in (ours, theirs)]
+        torch.testing.assert_close(*losses, rtol=1e-5, atol=0)
+
+
+def test_ade20k_differs_in_its_sizes_only():
+    def at(size):
+        cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/ade20k_{size}x{size}.py').to_dict()
+        train, test, tta = (cfg.pop(f'{kind}_pipeline') for kind in ('train', 'test', 'tta'))
+        assert cfg['train_dataloader']['dataset'].pop('pipeline') == train
+        for loader in (cfg['val_dataloader'], cfg['test_dataloader']):
+            assert loader['dataset'].pop('pipeline') == test
+        resizes = tta[1]['transforms'][0]
+        assert [step.pop('scale') for step in (train[2], test[1], *resizes)] == [
+            (4 * size, size), (4 * size, size),
+            *((4 * size * quarters // 4, size * quarters // 4) for quarters in range(2, 8))]
+        assert train[3].pop('crop_size') == cfg.pop('crop_size') == (size, size)
+        return cfg, train, test, tta
+
+    assert at(512) == at(640)
 
 
 @pytest.mark.parametrize('path', sorted((ROOT / 'configs/demo').glob('*_scenes.py')),

@@ -15,9 +15,10 @@ BELOW = {
     'version': [],
     'compat': [],
     'files': [],
-    'clip': ['files'],
+    'positions': [],
+    'clip': ['files', 'positions'],
     'text': ['clip', 'files'],
-    'backbones': ['clip'],
+    'backbones': ['clip', 'positions'],
     'models': ['text', 'clip'],
     'apis': ['models', 'text', 'backbones', 'clip', 'compat', 'files'],
     'datasets': ['apis', 'models'],
@@ -46,7 +47,8 @@ def test_file(path):
         for name in imports(tree):
             if name.startswith('denseclip_mm.'):
                 assert name.split('.')[1] in [own, *BELOW[own]], f'{own} <- {name}'
-    if own in ('text', 'clip', 'files') or (own == 'backbones' and path.name != 'aligned.py'):
+    if own in ('text', 'clip', 'files', 'positions') or (
+            own == 'backbones' and path.name != 'aligned.py'):
         assert not any(name.startswith('mm') for name in imports(tree)), 'knows open_clip alone'
     for node in ast.walk(tree):
         assert not (isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'print')

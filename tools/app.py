@@ -8,18 +8,18 @@ Everything stays on this machine: the page asks nobody else for fonts or scripts
 """
 
 import argparse
-import copy
 import html
 import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.inference import Prediction, Predictor, read_image
+from denseclip_mm.apis.inference import Prediction, Predictor
+from denseclip_mm.apis.pictures import read_image
 from denseclip_mm.demo.scenes import draw
 from denseclip_mm.models.vocabulary import parse_class_names, read_class_names, split_synonyms
 
@@ -37,7 +37,7 @@ DEMO = Path(__file__).resolve().parents[1] / 'configs/demo/zero_shot_scenes.py'
 LONGEST_SIDE = 1024  # of a picture in pixels; larger ones are made smaller
 MOST_ELONGATED = 10  # longest side over shortest
 MOST_NAMES = 256
-MAP_SIDE = 240  # of a drawn score map in pixels, at least
+MAP_SIDE = 240  # longest side of a drawn score map in pixels
 KEPT = 3600  # seconds that pictures of visitors are kept
 COLOURS = matplotlib.colormaps['magma']
 EXAMPLES = (55, 42, 7, 38)  # scenes of the validation set's seed, 1
@@ -83,33 +83,24 @@ CSS = """
 class Segmenter:
     """One model for all visitors, each of whom may name other classes.
 
+    The picture that was asked about last is looked at once, whatever names follow.
+
     Args:
-        predictor: of the model with its own names; left as it is.
+        predictor: of the model with its own names.
     """
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self.own_names = ', '.join(predictor.class_names)
-        self.predictor_of = lru_cache(maxsize=8)(self._renamed)
+        self.picture: np.ndarray | None = None
         self.lock = threading.Lock()
 
-    def _renamed(self, names: tuple[str, ...]) -> Predictor:
-        """The model with other names, its weights those of the first."""
-        model = self.predictor.model
-        shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-        renamed = copy.deepcopy(self.predictor, shared)
-        renamed.set_class_names(names)
-        return renamed
-
-    def __call__(self, text: str, image: np.ndarray) -> tuple[Prediction, str]:
+    def __call__(self, text: str, image: np.ndarray) -> Prediction:
         """Segment a picture (H, W, 3), RGB uint8.
 
         Args:
             text: class names as typed; the model's own if blank.
             image: larger ones than ``LONGEST_SIDE`` are made smaller.
-
-        Returns:
-            The prediction and what labelled its pixels, as :attr:`Predictor.answers`.
 
         Raises:
             ValueError: if the names are faulty, the model takes no others, or the picture is a
@@ -122,11 +113,12 @@ class Segmenter:
         scale = LONGEST_SIDE / max(height, width)
         if scale < 1:
             image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        own = text.strip() in ('', self.own_names)
-        names = () if own else tuple(typed_names(text))
+        names = None if text.strip() in ('', self.own_names) else typed_names(text)
         with self.lock:
-            predictor = self.predictor if own else self.predictor_of(names)
-            return predictor(image), predictor.answers
+            if self.picture is None or not np.array_equal(image, self.picture):
+                self.predictor.set_image(image)
+                self.picture = image
+            return self.predictor.predict(names)
 
 
 def typed_names(text: str) -> list[str]:
@@ -161,7 +153,7 @@ def uploaded_image(picture: dict[str, Any] | None) -> np.ndarray:
         raise ValueError(str(error).replace(path, name)) from None
 
 
-def describe(prediction: Prediction, answers: str) -> str:
+def describe(prediction: Prediction) -> str:
     """What labelled the pixels, and the colours of the classes that occur, as HTML."""
     shares = prediction.shares()
     swatches = ''.join(
@@ -169,7 +161,7 @@ def describe(prediction: Prediction, answers: str) -> str:
         f'{html.escape(prediction.class_names[index])} '
         f'<b>{f"{share:.1%}" if share >= 0.001 else "&lt; 0.1%"}</b></li>'
         for index, share in shares.items())
-    return (f'The <b>{answers}</b> labelled the pixels: {len(shares)} of '
+    return (f'The <b>{prediction.answers}</b> labelled the pixels: {len(shares)} of '
             f'{len(prediction.class_names)} names occur.<ul class="swatches">{swatches}</ul>')
 
 
@@ -183,13 +175,14 @@ def draw_score_maps(prediction: Prediction) -> tuple[str, list[tuple[np.ndarray,
     if score_map is None:
         return 'This model has no score map: it knows no language.', []
     low, high = float(score_map.min()), float(score_map.max())
-    colours = COLOURS((score_map - low) / max(high - low, 1e-6), bytes=True)[..., :3]
-    factor = -(-MAP_SIDE // max(score_map.shape[1:]))
+    scale = MAP_SIDE / max(score_map.shape[1:])
+    small = [cv2.resize(each, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+             for each in score_map]
     shares = prediction.shares()
     order = sorted(range(len(score_map)),
                    key=lambda index: (-shares.get(index, 0), -score_map[index].max()))
-    maps = [(colours[index].repeat(factor, 0).repeat(factor, 1), prediction.class_names[index])
-            for index in order]
+    maps = [(COLOURS((small[index] - low) / max(high - low, 1e-6), bytes=True)[..., :3],
+             prediction.class_names[index]) for index in order]
     stops = ', '.join(matplotlib.colors.to_hex(colour) for colour in COLOURS(np.linspace(0, 1, 9)))
     scale = (f'<div class="scale">cosine {low:.2f} <i style="background: linear-gradient(90deg, '
              f'{stops})"></i> {high:.2f}</div>')
@@ -205,12 +198,13 @@ def build_page(segmenter: Segmenter, examples: list[str]) -> gr.Blocks:
     """
     def segment(picture: dict[str, Any] | None, text: str | None, opacity: float) -> tuple:
         try:
-            prediction, answers = segmenter(text or '', uploaded_image(picture))
+            prediction = segmenter(text or '', uploaded_image(picture))
         except ValueError as error:
             fault = f'<div class="fault" role="alert">{html.escape(str(error))}</div>'
             return fault, *[gr.skip()] * 5
         scale, maps = draw_score_maps(prediction)
-        return ('', prediction, prediction.overlay(opacity), describe(prediction, answers), scale,
+        shown = replace(prediction, score_map=None)  # which may be large, and is drawn by now
+        return ('', shown, prediction.overlay(opacity), describe(prediction), scale,
                 gr.Gallery(maps, visible=bool(maps)))
 
     def repaint(prediction: Prediction | None, opacity: float) -> Any:

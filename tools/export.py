@@ -2,6 +2,7 @@
 """Export a trained segmentor for use elsewhere.
 
 python tools/export.py configs/denseclip_fpn.py iter_80000.pth --out exported
+python tools/export.py configs/zero_shot/clip_r50.py none --classes "sea, sand;beach, sky"
 
 Writes OUT/config.py and OUT/model.pth, the model without its text tower, which init_model and
 tools/test.py take; and OUT/model.onnx, from pixels to logits in whole-image mode, for any height,
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from denseclip_mm.apis.deploy import export_onnx, save_without_text_tower
 from denseclip_mm.apis.inference import Predictor
+from denseclip_mm.models.vocabulary import parse_class_names
 
 
 def size_of(text: str) -> tuple[int, int]:
@@ -34,8 +36,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help="checkpoint file; 'none' for a zero-shot config")
     parser.add_argument('--out', type=Path, default=Path('exported'), help='folder')
+    parser.add_argument('--classes', help="other classes, which the score map answers: 'cat, "
+                        "dog;puppy' (a;b are synonyms), a .txt file with a name a line, or a "
+                        'dataset alias of mmseg')
     parser.add_argument('--formats', nargs='+', choices=['pth', 'onnx'], default=['pth', 'onnx'])
     parser.add_argument('--sizes', nargs='+', type=size_of, metavar='HxW',
                         default=[(256, 256), (320, 448), (500, 375)],
@@ -45,11 +50,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if 'onnx' in args.formats and importlib.util.find_spec('onnxruntime') is None:
             raise ValueError("ONNX needs more packages: pip install 'denseclip_mm[onnx]', or "
                              'export with --formats pth')
-        model = Predictor(args.config, args.checkpoint, device='cpu').model
+        model = Predictor(
+            args.config, None if args.checkpoint == 'none' else args.checkpoint, device='cpu',
+            class_names=parse_class_names(args.classes) if args.classes else None).model
         if 'pth' in args.formats:
-            config, checkpoint = save_without_text_tower(model.cfg, model, args.out)
-            print(f'wrote {config} and {checkpoint} ({megabytes(checkpoint)}; with the text tower '
-                  f'it was {megabytes(Path(args.checkpoint))})')
+            config, checkpoint = save_without_text_tower(model, args.out)
+            print(f'wrote {config} and {checkpoint} ({megabytes(checkpoint)}, without the text '
+                  'tower)')
         if 'onnx' in args.formats:
             worst = export_onnx(model, args.out / 'model.onnx', args.sizes)
             print(f'wrote {args.out / "model.onnx"} ({megabytes(args.out / "model.onnx")}); at '

@@ -2,15 +2,14 @@
 """Test a segmentor. The options are those of mmseg's tools/test.py."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config
-from denseclip_mm.apis.inference import start_zero_shot
+from denseclip_mm.apis.checkpoint import start_zero_shot
+from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 
@@ -26,14 +25,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--show-dir', help='folder to save painted predictions in')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a prediction is shown')
     parser.add_argument('--tta', action='store_true', help='test time augmentation')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override entries of the config')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help='set by launchers')
-    args = parser.parse_args(argv)
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return parse_launched(parser, argv)
 
 
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:

@@ -2,13 +2,11 @@
 """Train a segmentor. The options are those of mmseg's tools/train.py."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
-from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config
+from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
 
-from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 
@@ -20,15 +18,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--resume', action='store_true',
                         help='go on from the last checkpoint in the work dir')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override entries of the config, for example '
-                        'train_dataloader.batch_size=8')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help='set by launchers')
-    args = parser.parse_args(argv)
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return parse_launched(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,12 +1,17 @@
 """Checkpoints, read as the untrusted input that they are, and taken whole or not at all."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 from denseclip_mm.compat import allow_resume
 from denseclip_mm.files import read_state_dict
+from denseclip_mm.text import TextEmbeddings
 
+from mmengine.logging import MMLogger
+from mmseg.models import BaseSegmentor
 from torch import nn
 
 
@@ -35,3 +40,37 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '') -> dic
         raise ValueError(f'{path} is no checkpoint of this config: '
                          f'{shorten(str(error), 300)}') from None
     return meta
+
+
+def start_zero_shot(model: BaseSegmentor) -> None:
+    """Load the pretrained weights of a model that needs no training.
+
+    Raises:
+        FileNotFoundError: if the weights are not to be had.
+        ValueError: if its neck or head has something to learn, or weights or text embeddings are in
+            a checkpoint.
+    """
+    learned = [name for name, parameter in model.named_parameters()
+               if parameter.requires_grad and name.startswith(('neck.', 'decode_head.'))]
+    if learned:
+        raise ValueError(f'this model learns {len(learned)} tensors beside its backbone '
+                         f'({learned[0]}, ...); give the checkpoint that holds them')
+    prompt = getattr(getattr(model, 'neck', None), 'prompt', None)
+    if getattr(model.backbone, 'pretrained', None) is None or (
+            isinstance(prompt, TextEmbeddings) and prompt.path is None):
+        raise ValueError('the config of this model names no pretrained weights; give the '
+                         'checkpoint that holds them')
+    with _quiet():
+        model.init_weights()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without mmengine's line for every tensor that is initialised."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,11 +1,37 @@
 """Reading a config for the tools, with the mistakes that cost hours named at once."""
 
-from collections.abc import Iterator
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from denseclip_mm.models.neck import PixelTextNeck
+
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
+from mmseg.models import BaseSegmentor
+from mmseg.registry import DATASETS
+
+
+def parse_launched(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
+    """Read the command line of a tool that launchers start (torchrun, slurm, mpi).
+
+    Adds the options of such tools: ``--cfg-options``, ``--launcher``, ``--local_rank``.
+
+    Args:
+        parser: has the tool's own options.
+        argv: the words of the command line; None for those of this process.
+    """
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override entries of the config, for example '
+                        'train_dataloader.batch_size=8')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help='set by launchers')
+    args = parser.parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
 
 
 def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
@@ -22,6 +48,12 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
     Raises:
         FileNotFoundError: if there is no such config.
         ValueError: if it is another kind of file.
+
+    Examples:
+        >>> cfg = load_config('configs/demo/zero_shot_scenes.py', launcher='none', work_dir=None,
+        ...                   options={'model.decode_head.tau': 0.05})
+        >>> cfg.model.decode_head.tau, cfg.work_dir
+        (0.05, 'work_dirs/zero_shot_scenes')
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no config {path!r} (looked from {Path.cwd()})')
@@ -82,6 +114,34 @@ def dataset_leaves(key: str, dataset: dict[str, Any]) -> Iterator[tuple[str, dic
             yield from dataset_leaves(f'{key}.datasets.{index}', each)
     else:
         yield key, dataset
+
+
+def classes_of(model: BaseSegmentor, meta: dict[str, Any]) -> tuple[list[str], list | None]:
+    """Names of a model's classes, and their palette where checkpoint or dataset knows it.
+
+    Args:
+        model: of ``init_model``, with its config.
+        meta: what the checkpoint says of the dataset (``dataset_meta``).
+    """
+    outer = model.cfg.get('test_dataloader', {}).get('dataset', {})
+    _, dataset = next(dataset_leaves('', outer))
+    kind = dataset.get('type')
+    known = getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, 'METAINFO', {})
+    colour_of = {}
+    for source in (known, dataset.get('metainfo', {}), meta):
+        colour_of.update(zip(source.get('classes') or (), source.get('palette') or (),
+                             strict=False))
+    neck = getattr(model, 'neck', None)
+    if isinstance(neck, PixelTextNeck):
+        names = list(neck.class_names)
+    else:
+        names = list(meta.get('classes') or dataset.get('metainfo', {}).get('classes')
+                     or known.get('classes') or ())
+        if len(names) != model.num_classes:
+            names = [f'class {index}' for index in range(model.num_classes)]
+    if not all(name in colour_of for name in names):
+        return names, None
+    return names, [tuple(map(int, colour_of[name])) for name in names]
 
 
 def launch_on_cpu(cfg: Config) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
+from denseclip_mm.apis.checkpoint import load_checkpoint
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.text import TextEmbeddings
 
 import torch
-from mmengine.config import Config
+from mmseg.apis import init_model
 from mmseg.models import EncoderDecoder
 from mmseg.models.utils import Upsample
 from torch import Tensor, nn
@@ -54,21 +55,25 @@ def drop_text_tower(model: EncoderDecoder) -> None:
     neck.decoder_vocabulary = vocabulary
 
 
-def save_without_text_tower(cfg: Config, model: EncoderDecoder, folder: Path) -> tuple[Path, Path]:
+def save_without_text_tower(model: EncoderDecoder, folder: Path) -> tuple[Path, Path]:
     """Write a config and a checkpoint that ``mmseg.apis.init_model`` loads, without a text tower.
 
+    What is written is what the model now is, names and head included. It is loaded back, every
+    tensor of it, and compared, before it takes the place of older files.
+
     Args:
-        cfg: the model's config.
-        model: the model, with its weights; it is not changed.
+        model: the model of ``init_model``, or a view of :func:`answer_names
+            <denseclip_mm.apis.open_vocabulary.answer_names>`; it is not changed.
         folder: where ``config.py`` and ``model.pth`` go.
 
     Returns:
         The paths of both.
 
     Raises:
-        ValueError: see :func:`drop_text_tower`.
+        ValueError: see :func:`drop_text_tower`; or if heads and names of the model disagree, or
+            what was written gives other logits.
     """
-    model, cfg = deepcopy(model), deepcopy(cfg)
+    cfg, model = deepcopy(model.cfg), deepcopy(model).cpu().eval()
     drop_text_tower(model)
     if isinstance(getattr(model, 'neck', None), PixelTextNeck):
         cfg.model.neck.text_encoder = None
@@ -76,16 +81,24 @@ def save_without_text_tower(cfg: Config, model: EncoderDecoder, folder: Path) ->
         cfg.model.neck.class_names = list(model.neck.class_names)
     if 'pretrained' in cfg.model.backbone:
         cfg.model.backbone.pretrained = None
-    folder.mkdir(parents=True, exist_ok=True)
-    config, checkpoint, part = folder / 'config.py', folder / 'model.pth', folder / 'model.part'
-    try:
+    config, checkpoint = folder / 'config.py', folder / 'model.pth'
+    with whole_file(config) as new_config, whole_file(checkpoint) as new_checkpoint:
         torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=model.dataset_meta)),
-                   part)
-        cfg.dump(config)
-        part.replace(checkpoint)
-    finally:
-        part.unlink(missing_ok=True)
+                   new_checkpoint)
+        cfg.dump(new_config)
+        written = init_model(str(new_config), device='cpu')
+        load_checkpoint(written, new_checkpoint)
+        if not torch.equal(_some_logits(written), _some_logits(model)):
+            raise ValueError('the written files give other logits than the model; nothing was '
+                             'exported')
     return config, checkpoint
+
+
+@torch.no_grad()
+def _some_logits(model: EncoderDecoder) -> Tensor:
+    size = (128, 160)
+    images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    return model.encode_decode(images, [dict(img_shape=size, ori_shape=size, pad_shape=size)])
 
 
 class WholeImage(nn.Module):

@@ -4,28 +4,27 @@ mmseg's ``init_model``, ``inference_model`` and ``MMSegInferencer`` take these m
 :class:`Predictor` adds what they have no place for: other names, score maps, zero-shot models.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from denseclip_mm.apis.checkpoint import load_checkpoint
-from denseclip_mm.apis.config import dataset_leaves, load_config
-from denseclip_mm.apis.open_vocabulary import answer_names
-from denseclip_mm.apis.pictures import distinct_colours, paint
-from denseclip_mm.models.neck import PixelTextNeck
+from denseclip_mm.apis.checkpoint import load_checkpoint, start_zero_shot
+from denseclip_mm.apis.config import classes_of, load_config
+from denseclip_mm.apis.open_vocabulary import answer_names, has_names, view_of
+from denseclip_mm.apis.pictures import distinct_colours, paint, read_image
+from denseclip_mm.apis.score_map import segment
 from denseclip_mm.models.score_map_head import ScoreMapHead
-from denseclip_mm.text import TextEmbeddings
+from denseclip_mm.models.vocabulary import read_class_names
 
 import cv2
 import numpy as np
 import torch
 from mmengine.dataset import Compose
-from mmengine.logging import MMLogger
 from mmseg.apis import init_model
 from mmseg.models import BaseSegmentor
-from mmseg.registry import DATASETS
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass
@@ -35,10 +34,22 @@ class Prediction:
     Attributes:
         image: (H, W, 3) uint8, RGB.
         labels: (H, W), indices of ``class_names``.
-        score_map: (K, h, w) cosine of every cell with every class; None for a model without
-            language.
+        score_map: (K, H, W) cosine of every pixel with every class, as the model's own inference
+            gives it: interpolated bilinearly from the cells, windows of slide inference averaged.
+            None for a model without language. Its ``argmax(0)`` are the labels where the score map
+            answers.
         class_names: the K classes.
         palette: RGB of each class.
+        answers: what labelled the pixels, ``'decode head'`` or ``'score map'``.
+
+    Examples:
+        >>> image, labels = np.zeros((2, 2, 3), np.uint8), np.array([[1, 1], [1, 0]])
+        >>> palette = [(0, 0, 200), (200, 0, 0)]
+        >>> prediction = Prediction(image, labels, None, ['sky', 'road'], palette, 'decode head')
+        >>> prediction.shares()
+        {1: 0.75, 0: 0.25}
+        >>> prediction.overlay(opacity=0.5)[0, 0]
+        array([100,   0,   0], dtype=uint8)
     """
 
     image: np.ndarray
@@ -46,6 +57,7 @@ class Prediction:
     score_map: np.ndarray | None
     class_names: list[str]
     palette: list[tuple[int, int, int]]
+    answers: str
 
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
         """The picture with its classes painted over it: (H, W, 3) uint8, RGB."""
@@ -59,8 +71,36 @@ class Prediction:
         return {int(classes[i]): float(pixels[i]) / self.labels.size for i in order}
 
 
+class KeptFeatures(nn.Module):
+    """A backbone that looks at a picture once: later inferences get the features of the first.
+
+    Args:
+        backbone: the backbone.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.features: list[Any] = []
+        self.window = 0
+
+    def rewind(self) -> None:
+        """Start from the first window again."""
+        self.window = 0
+
+    def forward(self, x: Tensor) -> Any:
+        """Features of the next window."""
+        if self.window == len(self.features):
+            self.features.append(self.backbone(x))
+        self.window += 1
+        return self.features[self.window - 1]
+
+
 class Predictor:
     """A model with its weights, for pictures of any size.
+
+    Attributes:
+        model: the segmentor that answers; its own names or others, see :meth:`set_class_names`.
 
     Args:
         config: config file; its ``test_pipeline`` starts with a loading step.
@@ -72,6 +112,17 @@ class Predictor:
         FileNotFoundError: if config or checkpoint are not there.
         ValueError: if the checkpoint is not one of this model, the model would need one, or the
             names are faulty.
+
+    Examples:
+        >>> from denseclip_mm import Predictor
+        >>> from denseclip_mm.demo.scenes import draw
+        >>> predictor = Predictor('configs/demo/zero_shot_scenes.py', device='cpu')
+        >>> predictor.set_image(draw(1, 7, 128)[0][..., ::-1])
+        >>> for names in (['snow', 'sand', 'grass'], ['water', 'brick wall']):
+        ...     prediction = predictor.predict(names)
+        ...     print(prediction.labels.shape, prediction.score_map.shape)
+        (128, 128) (3, 128, 128)
+        (128, 128) (2, 128, 128)
     """
 
     def __init__(self, config: str | Path, checkpoint: str | Path | None = None, *,
@@ -79,33 +130,43 @@ class Predictor:
                  class_names: str | Sequence[str] | None = None) -> None:
         cfg = load_config(str(config), options=None, launcher='none', work_dir=None)
         device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-        self.model = init_model(cfg, device=device)
+        model = init_model(cfg, device=device)
         self.pipeline = Compose([  # of pictures that are loaded already
             dict(type='LoadImageFromNDArray'),
             *(step for step in cfg.test_pipeline[1:] if step.type != 'LoadAnnotations')])
         meta = {}
         if checkpoint is None:
-            with _quiet():
-                start_zero_shot(self.model)
+            start_zero_shot(model)
         else:
-            meta = load_checkpoint(self.model, checkpoint).get('dataset_meta') or {}
-        self.class_names, palette = _classes(self.model, meta)
-        self.palette = palette or distinct_colours(len(self.class_names))
-        self._tell_model()
+            meta = load_checkpoint(model, checkpoint).get('dataset_meta') or {}
+        names, palette = classes_of(model, meta)
+        model.dataset_meta = dict(classes=tuple(names),
+                                  palette=palette or distinct_colours(len(names)))
+        self.model = model
+        self._answering = lru_cache(maxsize=8)(lambda names: answer_names(model, names))
+        self._picture: tuple | None = None
         if class_names is not None:
             self.set_class_names(class_names)
 
     @property
+    def class_names(self) -> list[str]:
+        """The K classes."""
+        return list(self.model.dataset_meta['classes'])
+
+    @property
+    def palette(self) -> list[tuple[int, int, int]]:
+        """RGB of each class."""
+        return list(self.model.dataset_meta['palette'])
+
+    @property
     def answers(self) -> str:
-        """Which head labels the pixels: ``'decode head'`` or ``'score map'``."""
-        return ('score map' if isinstance(self.model.decode_head, ScoreMapHead)
-                else 'decode head')
+        """What labels the pixels: ``'decode head'`` or ``'score map'``."""
+        return _answers(self.model)
 
     @property
     def has_score_map(self) -> bool:
         """Whether the model has one, for other names and to be looked at."""
-        neck = getattr(self.model, 'neck', None)
-        return isinstance(neck, PixelTextNeck) and neck.output_score_map
+        return has_names(self.model)
 
     def set_class_names(self, class_names: str | Sequence[str]) -> None:
         """Segment into other classes from now on, by the score map.
@@ -117,14 +178,7 @@ class Predictor:
             ValueError: if the model has no score map, its prompt is class-specific, or the names
                 are faulty; it is then as before.
         """
-        answer_names(self.model, class_names)
-        self.class_names = list(self.model.neck.class_names)
-        self.palette = distinct_colours(len(self.class_names))
-        self._tell_model()
-
-    def _tell_model(self) -> None:
-        """For mmseg's visualisers, and for export."""
-        self.model.dataset_meta = dict(classes=tuple(self.class_names), palette=self.palette)
+        self.model = self._answering(tuple(read_class_names(class_names)))
 
     def __call__(self, image: str | Path | np.ndarray) -> Prediction:
         """Segment a picture.
@@ -135,96 +189,57 @@ class Predictor:
         Raises:
             ValueError: if the file is no picture.
         """
+        image, inputs, sample = self._prepare(image)
+        return _predict(self.model, image, inputs, sample)
+
+    def set_image(self, image: str | Path | np.ndarray) -> None:
+        """Take a picture for :meth:`predict`; the image tower looks at it once.
+
+        Args:
+            image: a file, or (H, W, 3) uint8, RGB.
+
+        Raises:
+            ValueError: if the file is no picture.
+        """
+        self._picture = (*self._prepare(image), KeptFeatures(self.model.backbone))
+
+    def predict(self, class_names: str | Sequence[str] | None = None) -> Prediction:
+        """Segment the picture of :meth:`set_image`, as often as one likes.
+
+        The first call computes the features of the picture, later ones reuse them.
+
+        Args:
+            class_names: other names for this call, as in :meth:`set_class_names`; None for those
+                of the predictor.
+
+        Raises:
+            ValueError: if there is no picture yet; see also :meth:`set_class_names`.
+        """
+        if self._picture is None:
+            raise ValueError('there is no picture to segment; call set_image first')
+        *picture, features = self._picture
+        features.rewind()
+        model = (self.model if class_names is None
+                 else self._answering(tuple(read_class_names(class_names))))
+        return _predict(view_of(model, backbone=features), *picture)
+
+    def _prepare(self, image: str | Path | np.ndarray) -> tuple:
+        """The picture (H, W, 3), RGB, and what the model takes of it: inputs and sample."""
         if not isinstance(image, np.ndarray):
             image = read_image(image)
-        maps: list[Tensor] = []
-        listener = None
-        if self.has_score_map:
-            listener = self.model.neck.register_forward_hook(
-                lambda module, inputs, outputs: maps.append(outputs[-1]))
         data = self.pipeline(dict(img=np.ascontiguousarray(image[..., ::-1])))
-        batch = {key: [value] for key, value in data.items()}
-        try:
-            with torch.no_grad():
-                sample = self.model.test_step(batch)[0]
-                if len(maps) > 1:  # of windows; the map is that of the whole picture
-                    inputs = self.model.data_preprocessor(batch, False)['inputs']
-                    self.model.extract_feat(inputs)
-        finally:
-            if listener is not None:
-                listener.remove()
-        return Prediction(
-            image=image, labels=sample.pred_sem_seg.data[0].cpu().numpy(),
-            score_map=maps[-1][0].float().cpu().numpy() if maps else None,
-            class_names=list(self.class_names), palette=list(self.palette))
+        batch = self.model.data_preprocessor({key: [value] for key, value in data.items()}, False)
+        return image, batch['inputs'], batch['data_samples'][0]
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """(H, W, 3) uint8, RGB, turned as its EXIF data say.
-
-    Raises:
-        ValueError: if the file is no picture, or not there.
-    """
-    try:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error) as error:  # imdecode refuses an empty file
-        raise ValueError(f'{path} cannot be read: {error}') from None
-    if image is None:
-        raise ValueError(f'{path} is no picture that OpenCV can read, or it is damaged')
-    return image[..., ::-1]
+def _predict(model: BaseSegmentor, image: np.ndarray, inputs: Tensor, sample: Any) -> Prediction:
+    result, score_map = segment(model, inputs, sample)
+    return Prediction(
+        image=image, labels=result.pred_sem_seg.data[0].cpu().numpy(),
+        score_map=None if score_map is None else score_map.cpu().numpy(),
+        class_names=list(model.dataset_meta['classes']),
+        palette=list(model.dataset_meta['palette']), answers=_answers(model))
 
 
-def start_zero_shot(model: BaseSegmentor) -> None:
-    """Load the pretrained weights of a model that needs no training.
-
-    Raises:
-        FileNotFoundError: if the weights are not to be had.
-        ValueError: if its neck or head has something to learn, or weights or text embeddings are in
-            a checkpoint.
-    """
-    learned = [name for name, parameter in model.named_parameters()
-               if parameter.requires_grad and name.startswith(('neck.', 'decode_head.'))]
-    if learned:
-        raise ValueError(f'this model learns {len(learned)} tensors beside its backbone '
-                         f'({learned[0]}, ...); give the checkpoint that holds them')
-    prompt = getattr(getattr(model, 'neck', None), 'prompt', None)
-    if getattr(model.backbone, 'pretrained', None) is None or (
-            isinstance(prompt, TextEmbeddings) and prompt.path is None):
-        raise ValueError('the config of this model names no pretrained weights; give the '
-                         'checkpoint that holds them')
-    model.init_weights()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without mmengine's line for every tensor that is initialised."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('WARNING')
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _classes(model: BaseSegmentor, meta: dict) -> tuple[list[str], list | None]:
-    """Names of the classes, and their palette where checkpoint or dataset knows it."""
-    outer = model.cfg.get('test_dataloader', {}).get('dataset', {})
-    _, dataset = next(dataset_leaves('', outer))
-    kind = dataset.get('type')
-    known = getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, 'METAINFO', {})
-    colour_of = {}
-    for source in (known, dataset.get('metainfo', {}), meta):
-        colour_of.update(zip(source.get('classes') or (), source.get('palette') or (),
-                             strict=False))
-    neck = getattr(model, 'neck', None)
-    if isinstance(neck, PixelTextNeck):
-        names = list(neck.class_names)
-    else:
-        names = list(meta.get('classes') or dataset.get('metainfo', {}).get('classes')
-                     or known.get('classes') or ())
-        if len(names) != model.num_classes:
-            names = [f'class {index}' for index in range(model.num_classes)]
-    if not all(name in colour_of for name in names):
-        return names, None
-    return names, [tuple(map(int, colour_of[name])) for name in names]
+def _answers(model: BaseSegmentor) -> str:
+    return 'score map' if isinstance(model.decode_head, ScoreMapHead) else 'decode head'

@@ -1,39 +1,91 @@
 """Names that a model was not built for, answered by its score map."""
 
 from collections.abc import Sequence
+from copy import copy, deepcopy
+from typing import Any
 
+from denseclip_mm.apis.pictures import distinct_colours
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
+from denseclip_mm.text import KeptText
 
+from mmengine.config import Config
 from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
+from torch import nn
 
 
-def answer_names(model: EncoderDecoder, class_names: str | Sequence[str]) -> None:
-    """Make a built model segment by its score map, into classes of these names.
+def view_of(module: nn.Module, **parts: nn.Module | None) -> Any:
+    """A module that shares every weight and attribute with another one, but has other parts.
 
-    Contexts, context decoder and backbone carry over; a decoder with fixed classes gives way.
+    The module itself stays as it is.
+
+    Args:
+        module: the module.
+        parts: submodules to replace, by name; None takes one out.
+    """
+    view = copy(module)
+    view._modules = {**module._modules, **parts}
+    return view
+
+
+def has_names(model: nn.Module) -> bool:
+    """Whether a model has a score map, to be looked at and to answer to other names."""
+    return (isinstance(getattr(model, 'neck', None), PixelTextNeck)
+            and not isinstance(model, CascadeEncoderDecoder))
+
+
+def answer_names(model: EncoderDecoder, class_names: str | Sequence[str]) -> EncoderDecoder:
+    """A view of a built model that segments by the score map, into classes of these names.
+
+    Backbone, contexts and context decoder are the model's; the decoder with its fixed classes and
+    the neck before it have no part in the view. The model stays whole, and the view's ``cfg``, if
+    the model has one, and ``dataset_meta`` are those of what it is.
 
     Args:
         model: a segmentor with a :class:`PixelTextNeck`.
         class_names: as in :class:`PixelTextNeck`.
 
     Raises:
-        ValueError: if the model has no score map among its neck's outputs or is a cascade, its
-            prompt is class-specific, or the names are faulty or a single one; the model is then
-            as before.
+        ValueError: if the model has no :class:`PixelTextNeck` or is a cascade, its prompt is
+            class-specific, or the names are faulty or a single one.
+
+    Examples:
+        >>> from denseclip_mm import Predictor
+        >>> from denseclip_mm.apis.open_vocabulary import answer_names
+        >>> model = Predictor('configs/demo/zero_shot_scenes.py', device='cpu').model
+        >>> view = answer_names(model, ['snow', 'grass;lawn'])
+        >>> view.num_classes, model.num_classes
+        (2, 30)
     """
-    neck = getattr(model, 'neck', None)
     if isinstance(model, CascadeEncoderDecoder):
         raise ValueError('a CascadeEncoderDecoder answers by its heads, whose classes are fixed')
-    if not isinstance(neck, PixelTextNeck) or not neck.output_score_map:
-        raise ValueError('names need a score map: a PixelTextNeck with output_score_map=True')
+    if not has_names(model):
+        raise ValueError('names need a score map, which the neck PixelTextNeck makes; this model '
+                         'has none')
     names = read_class_names(class_names)
     if len(names) == 1:
         raise ValueError(f'{names[0]!r} alone leaves nothing to choose between; name what else is '
                          'in the pictures, too')
+    neck = view_of(model.neck, neck=None, kept_text=KeptText().train(model.neck.training))
+    neck.score_map_index, neck.output_score_map = None, True
     neck.set_class_names(names)
     tau = next((module.tau for module in model.modules() if isinstance(module, ScoreMapHead)), 0.07)
-    model.decode_head = ScoreMapHead(num_classes=len(neck.class_names), tau=tau)
-    model.num_classes = len(neck.class_names)
-    model.out_channels = model.decode_head.out_channels
+    head = dict(num_classes=len(names), tau=tau, align_corners=model.align_corners)
+    view = view_of(model, neck=neck, auxiliary_head=None,
+                   decode_head=ScoreMapHead(**head).train(model.training))
+    view.num_classes = view.out_channels = len(names)
+    view.dataset_meta = dict(classes=tuple(names), palette=distinct_colours(len(names)))
+    if hasattr(model, 'cfg'):
+        view.cfg = _config_of_view(model.cfg, names, head)
+    return view
+
+
+def _config_of_view(cfg: Config, names: list[str], head: dict[str, Any]) -> Config:
+    cfg = deepcopy(cfg)
+    for key in ('neck', 'score_map_index', 'output_score_map'):
+        cfg.model.neck.pop(key, None)
+    cfg.model.neck.class_names = names
+    cfg.model.decode_head = dict(type='ScoreMapHead', **head)
+    cfg.model.pop('auxiliary_head', None)
+    return cfg

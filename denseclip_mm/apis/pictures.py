@@ -7,6 +7,7 @@ from textwrap import fill
 
 from denseclip_mm.files import whole_file
 
+import cv2
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -34,6 +35,21 @@ def paint(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     colours = np.zeros((max(256, len(palette)), 3), np.uint8)
     colours[:len(palette)] = palette
     return colours[labels]
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """(H, W, 3) uint8, RGB, turned as its EXIF data say.
+
+    Raises:
+        ValueError: if the file is no picture, or not there.
+    """
+    try:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error) as error:  # imdecode refuses an empty file
+        raise ValueError(f'{path} cannot be read: {error}') from None
+    if image is None:
+        raise ValueError(f'{path} is no picture that OpenCV can read, or it is damaged')
+    return image[..., ::-1]
 
 
 def draw_grid(columns: dict[str, list[np.ndarray | None]], path: Path) -> None:
@@ -71,6 +87,12 @@ def draw_panels(image: np.ndarray, labels: dict[str, np.ndarray], scores: dict[i
 
     Returns:
         (h, w, 3) uint8, RGB; 240 pixels a panel in width, at most six panels a row.
+
+    Examples:
+        >>> image, labels = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
+        >>> named = dict(names=['sky'], palette=[(0, 0, 200)])
+        >>> draw_panels(image, {'prediction': labels}, {}, **named).shape
+        (280, 570, 3)
     """
     count = 1 + len(labels) + len(scores)
     rows = -(-count // 6)

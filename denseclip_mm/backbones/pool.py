@@ -3,7 +3,7 @@
 from typing import Any
 
 from denseclip_mm.backbones.tower import check_dense_embedding
-from denseclip_mm.clip import fit_position_table, resize_position_table
+from denseclip_mm.positions import fit_position_table, resize_position_table
 
 import torch
 from open_clip.modified_resnet import AttentionPool2d

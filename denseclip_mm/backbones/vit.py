@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from denseclip_mm.backbones.tower import CLIPTower, check_dense_embedding
-from denseclip_mm.clip import fit_position_table, resize_position_table
+from denseclip_mm.positions import fit_position_table, resize_position_table
 
 import torch
 from timm.layers import DropPath

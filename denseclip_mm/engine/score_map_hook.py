@@ -4,24 +4,22 @@ Shapes: K classes, H, W size of the image.
 """
 
 from collections.abc import Sequence
-from copy import copy
 from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis.pictures import draw_panels
+from denseclip_mm.apis.score_map import score_map_of
 from denseclip_mm.models.neck import PixelTextNeck
-from denseclip_mm.models.score_map_head import ScoreMapHead
 
 import mmcv
 import numpy as np
-import torch
 from mmengine import fileio
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
 from mmseg.structures import SegDataSample
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 
@@ -115,37 +113,6 @@ def check_classes(model: nn.Module, classes: int | Sequence[str]) -> None:
     if missing:
         raise ValueError(f'the model has no class {missing[0]!r} to draw the score map of; it has '
                          f'{", ".join(neck.class_names)}')
-
-
-@torch.no_grad()
-def score_map_of(model: EncoderDecoder, data_batch: dict[str, Any], index: int) -> Tensor:
-    """Cosines of a picture with every class: (K, H, W), of the picture's size.
-
-    They come the way the logits do, by the model's own inference, with the score map in their
-    place: windows of slide inference and views of test time augmentation are averaged, padding is
-    cut off, flips are undone. This takes one more inference of the image.
-
-    Args:
-        model: a segmentor with a :class:`PixelTextNeck`, in evaluation mode.
-        data_batch: a batch of the dataloader.
-        index: which image of the batch.
-    """
-    neck = copy(model.neck)
-    neck.output_score_map = True
-    head = ScoreMapHead(num_classes=len(neck.class_names), tau=1,
-                        align_corners=model.align_corners)
-    twin = copy(model)  # shares all weights; the model itself is not touched
-    twin._modules = {**model._modules, 'neck': neck, 'decode_head': head}
-    twin.out_channels = head.out_channels
-
-    views = zip(data_batch['inputs'], data_batch['data_samples'], strict=True)
-    if isinstance(data_batch['inputs'][0], Tensor):  # no test time augmentation
-        views = [(data_batch['inputs'], data_batch['data_samples'])]
-    maps = []
-    for inputs, samples in views:
-        batch = twin.data_preprocessor(dict(inputs=[inputs[index]], data_samples=[samples[index]]))
-        maps.append(twin.predict(**batch)[0].seg_logits.data)
-    return torch.stack(maps).mean(0)
 
 
 def draw_sample(model: EncoderDecoder, data_batch: dict[str, Any], index: int,

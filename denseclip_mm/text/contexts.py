@@ -82,6 +82,16 @@ class LearnedContext(ContextPrompt):
     Raises:
         ValueError: if an option is not one of the above, or ``num_context`` and ``init_words``
             disagree.
+
+    Examples:
+        >>> tower = CLIPTextTower(model='DemoCLIP', pretrained='demo')
+        >>> texts = ['red star', 'red ring', 'snow']
+        >>> prompt = LearnedContext(text_encoder=tower, texts=texts, num_context=8)
+        >>> trees = prompt.lay_out(tower, texts)
+        >>> sum(len(tree) for tree in trees)  # start and 8 contexts once, then the names and ends
+        16
+        >>> prompt(tower, trees).shape
+        torch.Size([1, 3, 64])
     """
 
     def __init__(self, *, text_encoder: CLIPTextTower, texts: Sequence[str],

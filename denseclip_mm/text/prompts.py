@@ -84,6 +84,15 @@ class TemplatePrompt(Prompt):
 
     Raises:
         ValueError: if there is no template, or one has no ``{}``.
+
+    Examples:
+        >>> tower = CLIPTextTower(model='DemoCLIP', pretrained='demo')
+        >>> tower.init_weights()
+        >>> texts = ['red star', 'red ring', 'snow']
+        >>> prompt = TemplatePrompt(text_encoder=tower, texts=texts, templates=['{}', 'a {}.'])
+        >>> embeddings_SC = prompt(tower, prompt.lay_out(tower, texts))[0]
+        >>> (embeddings_SC @ embeddings_SC.T)[0]  # cosines
+        tensor([1.00, 0.72, 0.37])
     """
 
     def __init__(self, *, text_encoder: CLIPTextTower, texts: Sequence[str],

@@ -40,6 +40,14 @@ class CLIPTextTower(nn.Module):
     Raises:
         ValueError: if the model is unknown, or its text tower is not causal with the embedding
             read at the end-of-text token (Radford et al. 2021, section 2.4).
+
+    Examples:
+        >>> from denseclip_mm.text import grow_trees
+        >>> tower = CLIPTextTower(model='DemoCLIP', pretrained='demo')
+        >>> tower.init_weights()
+        >>> prompts = [tower.prompt(tower.tokenize(text)) for text in ('a red star', 'a red ring')]
+        >>> tower(grow_trees(prompts)).shape
+        torch.Size([1, 2, 64])
     """
 
     def __init__(self, *, model: str | dict[str, Any], pretrained: str | None = None) -> None:

@@ -9,13 +9,16 @@ from denseclip_mm.apis.deploy import (
     export_onnx,
     save_without_text_tower,
 )
+from denseclip_mm.apis.inference import Predictor
+from denseclip_mm.demo.scenes import draw
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 from mmengine.config import Config
-from mmseg.apis import init_model
+from mmseg.apis import inference_model, init_model
 from mmseg.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,8 +84,7 @@ IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(3)) * 
 def test_a_checkpoint_without_the_tower(tiny_resnet, tmp_path, kind) -> None:
     given = init_model(*write_model(tiny_resnet, tmp_path, NECKS[kind]), device='cpu')
     before = given.state_dict()
-    config, checkpoint = save_without_text_tower(
-        Config.fromfile(tmp_path / 'given.py'), given, tmp_path / 'out')
+    config, checkpoint = save_without_text_tower(given, tmp_path / 'out')
     assert given.neck.text_encoder is not None
     assert list(given.state_dict()) == list(before)
     model = init_model(str(config), str(checkpoint), device='cpu')
@@ -107,7 +109,7 @@ def test_rn50_without_the_tower(tmp_path) -> None:
     given = init_model(cfg, device='cpu')
     given.neck.gamma.data.fill_(0.5)
     given.dataset_meta = dict(classes=tuple(given.neck.class_names), palette=None)
-    config, checkpoint = save_without_text_tower(cfg, given, tmp_path)
+    config, checkpoint = save_without_text_tower(given, tmp_path)
     model = init_model(str(config), str(checkpoint), device='cpu')
     assert 195e6 < checkpoint.stat().st_size < 210e6
     ours, theirs = logits_of(model, IMAGES), logits_of(given, IMAGES)
@@ -131,6 +133,61 @@ def test_another_number_of_names_than_the_decoder_takes(tiny_resnet, tmp_path) -
     expected = logits_of(model, IMAGES)
     drop_text_tower(model)
     assert torch.equal(logits_of(model, IMAGES), expected)
+
+
+@pytest.mark.parametrize('config', ['zero_shot_scenes', 'denseclip_fpn_scenes', 'coop_scenes'])
+@pytest.mark.parametrize('names', [
+    [f'thing {number}' for number in range(29)] + ['snow;ice'], ['snow;ice', 'red star', 'grass'],
+    [f'thing {number}' for number in range(33)]], ids=['as many', 'fewer', 'more'])
+def test_export_after_a_change_of_names(config: str, names: list[str], tmp_path: Path) -> None:
+    """``init_model`` and ``Predictor`` give the predictor's labels to the bit."""
+    given, trained = ROOT / f'configs/demo/{config}.py', None
+    if config != 'zero_shot_scenes':
+        model, trained = MODELS.build(Config.fromfile(given).model), tmp_path / 'trained.pth'
+        model.init_weights()
+        torch.save(dict(state_dict=model.state_dict()), trained)
+    image = draw(1, 5, 128)[0]
+    cv2.imwrite(str(tmp_path / 'scene.png'), image)
+    predictor = Predictor(given, trained, device='cpu', class_names=names)
+    expected = predictor(tmp_path / 'scene.png')
+    assert len(np.unique(expected.labels)) > 1
+
+    files = save_without_text_tower(predictor.model, tmp_path / 'out')
+    result = inference_model(init_model(*map(str, files), device='cpu'),
+                             str(tmp_path / 'scene.png'))
+    assert np.array_equal(result.pred_sem_seg.data[0], expected.labels)
+    exported = Predictor(*files, device='cpu')
+    again = exported(tmp_path / 'scene.png')
+    assert np.array_equal(again.labels, expected.labels)
+    assert np.array_equal(again.score_map, expected.score_map)
+    assert again.class_names == names and again.palette == expected.palette
+    assert exported.model.neck.text_encoder is None
+
+    predictor.set_class_names(['snow', 'sand'])  # export has changed nothing
+    assert np.array_equal(predictor(tmp_path / 'scene.png').labels,
+                          Predictor(given, trained, device='cpu', class_names=['snow', 'sand'])(
+                              tmp_path / 'scene.png').labels)
+
+
+def test_files_stay_where_an_export_would_not_work(tiny_resnet, tmp_path, monkeypatch) -> None:
+    """Older files are as they were; nothing else is left."""
+    model = init_model(*write_model(tiny_resnet, tmp_path, NECKS['post-model']), device='cpu')
+    out = tmp_path / 'out'
+    files = save_without_text_tower(model, out)
+    before = [path.read_bytes() for path in files]
+    refused = init_model(*write_model(tiny_resnet, tmp_path, NECKS['post-model']), device='cpu')
+    refused.decode_head.conv_seg = torch.nn.Conv2d(8, 5, 1)  # not what its config says
+    with pytest.raises(ValueError, match=r'size mismatch for decode_head.conv_seg'):
+        save_without_text_tower(refused, out)
+    zero_shot = Predictor(ROOT / 'configs/demo/zero_shot_scenes.py', device='cpu').model
+    zero_shot.neck.set_class_names(['grass', 'snow'])  # its head still answers 30
+    with pytest.raises(ValueError, match=r'has 2 classes, this head num_classes=30'):
+        save_without_text_tower(zero_shot, out)
+    monkeypatch.setattr('denseclip_mm.apis.deploy.load_checkpoint', lambda *_: None)
+    with pytest.raises(ValueError, match='give other logits than the model; nothing was exported'):
+        save_without_text_tower(model, out)
+    assert [path.read_bytes() for path in files] == before
+    assert sorted(path.name for path in out.iterdir()) == ['config.py', 'model.pth']
 
 
 def test_a_model_without_language_stays_as_it_is(tiny_resnet) -> None:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from denseclip_mm.apis.inference import Prediction, Predictor, read_image
-from denseclip_mm.apis.pictures import distinct_colours
+from denseclip_mm.apis.inference import Prediction, Predictor
+from denseclip_mm.apis.pictures import distinct_colours, read_image
+from denseclip_mm.apis.score_map import _cosines, score_map_of
 from denseclip_mm.demo.scenes import ScenesDataset, draw
 from denseclip_mm.models.vocabulary import parse_class_names
 
@@ -14,6 +15,7 @@ import torch
 from mmengine.config import Config
 from mmseg.apis import inference_model, init_model
 from mmseg.registry import MODELS
+from torch.nn import functional as F
 
 ROOT = Path(__file__).resolve().parents[2]
 ZERO_SHOT = ROOT / 'configs/demo/zero_shot_scenes.py'
@@ -42,6 +44,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint(DENSECLIP, tmp_path_factory.mktemp('trained'))
 
 
+def upsampled(score_map: torch.Tensor, *size: int) -> np.ndarray:
+    return F.interpolate(score_map, size, mode='bilinear')[0].numpy()
+
+
 def test_what_inference_model_gives(trained: Path, scene: tuple, tmp_path: Path) -> None:
     image, _ = scene
     path = tmp_path / 'scene.png'
@@ -56,8 +62,8 @@ def test_what_inference_model_gives(trained: Path, scene: tuple, tmp_path: Path)
     batch = model.data_preprocessor(
         dict(inputs=[torch.from_numpy(image[..., ::-1].transpose(2, 0, 1).copy())]), False)
     with torch.no_grad():
-        score_map = model.extract_feat(batch['inputs'])[-1][0]
-    np.testing.assert_allclose(given.score_map, score_map, atol=1e-5)
+        score_map = model.extract_feat(batch['inputs'])[-1]
+    np.testing.assert_allclose(given.score_map, upsampled(score_map, 128, 128), atol=1e-5)
     assert given.class_names == model.neck.class_names
     all_names, colours = (ScenesDataset.METAINFO[key] for key in ('classes', 'palette'))
     assert given.palette == [colours[all_names.index(name)] for name in given.class_names]
@@ -71,7 +77,7 @@ def test_zero_shot_names_at_run_time(scene: tuple) -> None:
     given = predictor(image)
     assert predictor.answers == 'score map'
     assert given.class_names == [*there, 'purple ring'] and given.score_map.shape == (
-        len(there) + 1, 16, 16)
+        len(there) + 1, 128, 128)
     truth = np.array([there.index(names[index]) for index in range(len(names))
                       if names[index] in there])
     of_names = np.zeros(len(names), int)
@@ -94,19 +100,136 @@ def test_faulty_names_leave_the_predictor_as_it_was(scene: tuple) -> None:
     assert np.array_equal(after.labels, before.labels)
 
 
-def test_windows_give_the_map_of_the_whole(trained: Path, scene: tuple, tmp_path: Path) -> None:
-    config = tmp_path / 'slide.py'
-    config.write_text(f"_base_ = '{DENSECLIP}'\n"
-                      "test_pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', "
-                      "scale=(128, 128)), dict(type='LoadAnnotations'), "
-                      "dict(type='PackSegInputs')]\n"
-                      "model = dict(test_cfg=dict(_delete_=True, mode='slide', "
-                      "crop_size=(64, 64), stride=(32, 32)))\n")
-    whole = Predictor(DENSECLIP, trained, device='cpu')(scene[0])
-    slide = Predictor(config, trained, device='cpu')(cv2.resize(scene[0], (256, 256)))
-    assert slide.labels.shape == (256, 256)
-    np.testing.assert_allclose(slide.score_map, whole.score_map, atol=0.05)
-    assert slide.score_map.shape == whole.score_map.shape
+OWN_SIZE = "test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]\n"
+WAYS = {
+    'whole': (OWN_SIZE, (96, 128)),
+    'slide': (OWN_SIZE + "model = dict(test_cfg=dict(_delete_=True, mode='slide', "
+              'crop_size=(64, 64), stride=(40, 40)))\n', (96, 136)),
+    'padded': (OWN_SIZE + 'model = dict(data_preprocessor=dict(test_cfg=dict(size_divisor=64)))\n',
+               (136, 128)),
+    'resized': ('', (300, 200)),  # to 128 x 85, by the config's own step
+}
+
+
+def way_of(way: str, base: Path, folder: Path) -> tuple[Path, np.ndarray]:
+    """A config of this way of inference, and a picture for it."""
+    text, size = WAYS[way]
+    config = folder / f'{way}.py'
+    config.write_text(f"_base_ = '{base}'\n{text}")
+    return config, cv2.resize(draw(1, 5, 256)[0][..., ::-1], size[::-1])
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_labels_are_the_largest_of_the_score_map(way: str, tmp_path: Path) -> None:
+    """Pixel by pixel, for own and for other names."""
+    config, image = way_of(way, ZERO_SHOT, tmp_path)
+    predictor = Predictor(config, device='cpu')
+    for names in (None, ['grass', 'red star', 'water;sea', 'sand', 'purple ring']):
+        if names:
+            predictor.set_class_names(names)
+        given = predictor(image)
+        assert given.score_map.shape == (len(predictor.class_names), *image.shape[:2])
+        assert np.array_equal(given.score_map.argmax(0), given.labels)
+        assert -1 <= given.score_map.min() < given.score_map.max() <= 1
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_one_score_map_of_a_picture(way: str, trained: Path, tmp_path: Path) -> None:
+    """The hook's, for a decoder's model, is the predictor's; one inference gives labels, too."""
+    config, image = way_of(way, DENSECLIP, tmp_path)
+    predictor, looks = Predictor(config, trained, device='cpu'), []
+    handle = predictor.model.backbone.register_forward_hook(lambda *_: looks.append(1))
+    given = predictor(image)
+    assert given.answers == 'decode head' and given.score_map.shape == (30, *image.shape[:2])
+    once = len(looks)
+    data = predictor.pipeline(dict(img=np.ascontiguousarray(image[..., ::-1])))
+    batch = {key: [value] for key, value in data.items()}
+    with torch.no_grad():
+        labels = predictor.model.test_step(batch)[0].pred_sem_seg.data[0]
+    assert len(looks) == 2 * once, 'mmseg runs the backbone as often for the labels alone'
+    handle.remove()
+    assert np.array_equal(given.labels, labels)
+    assert np.array_equal(given.score_map, score_map_of(predictor.model, batch, 0))
+
+
+def test_padding_is_cut_off(tmp_path: Path) -> None:
+    """136 x 128 padded to 192 x 128; the map of the padded picture, cut."""
+    config, image = way_of('padded', ZERO_SHOT, tmp_path)
+    predictor = Predictor(config, device='cpu')
+    given = predictor(image)
+    normalise = predictor.model.data_preprocessor
+    pixels = (torch.from_numpy(image.copy()).permute(2, 0, 1) - normalise.mean) / normalise.std
+    with torch.no_grad():
+        cells = predictor.model.extract_feat(F.pad(pixels, (0, 0, 0, 56))[None])[-1]
+    np.testing.assert_allclose(given.score_map, upsampled(cells, 192, 128)[:, :136], atol=1e-5)
+
+
+def test_windows_are_averaged(tmp_path: Path) -> None:
+    config, image = way_of('slide', ZERO_SHOT, tmp_path)
+    predictor = Predictor(config, device='cpu')
+    normalise = predictor.model.data_preprocessor
+    pixels = (torch.from_numpy(image.copy()).permute(2, 0, 1) - normalise.mean) / normalise.std
+    total, count = np.zeros((30, 96, 136)), np.zeros((96, 136))
+    for top in (0, 32):
+        for left in (0, 40, 72):
+            window = (..., slice(top, top + 64), slice(left, left + 64))
+            with torch.no_grad():
+                total[window] += upsampled(predictor.model.extract_feat(pixels[window][None])[-1],
+                                           64, 64)
+            count[window] += 1
+    np.testing.assert_allclose(predictor(image).score_map, total / count, atol=1e-5)
+
+
+def test_rounding_keeps_the_order() -> None:
+    """Logits one step apart, many of which are one cosine in float32."""
+    lower = torch.rand(1, 1000, 100, generator=torch.Generator().manual_seed(0)) + 3
+    logits = torch.cat([lower, lower.nextafter(torch.tensor(9.)), lower])
+    assert ((logits * 0.07).argmax(0) != 1).any(), 'rounding does make equals'
+    cosines = _cosines(logits, 0.07)
+    assert (cosines.argmax(0) == 1).all()
+    torch.testing.assert_close(cosines, logits * 0.07, rtol=2e-7, atol=0)
+
+
+@pytest.mark.parametrize('way', WAYS)
+@pytest.mark.parametrize(('config', 'learned'), [(ZERO_SHOT, False), (DENSECLIP, True)])
+def test_features_once_names_as_often_as_one_likes(way: str, config: Path, learned: bool,
+                                                   trained: Path, tmp_path: Path) -> None:
+    config, image = way_of(way, config, tmp_path)
+    checkpoint = trained if learned else None
+    predictor, looks = Predictor(config, checkpoint, device='cpu'), []
+    with pytest.raises(ValueError, match='no picture to segment; call set_image first'):
+        predictor.predict()
+    own = predictor(image)
+    predictor.model.backbone.register_forward_hook(lambda *_: looks.append(1))
+    predictor.set_image(image)
+    for names in (None, ['grass', 'red star'], ['water;sea', 'sand', 'snow'], None):
+        given = predictor.predict(names)
+        expected = own
+        if names:
+            expected = Predictor(config, checkpoint, device='cpu', class_names=names)(image)
+        assert np.array_equal(given.labels, expected.labels)
+        assert np.array_equal(given.score_map, expected.score_map)
+        assert given.class_names == expected.class_names and given.palette == expected.palette
+        assert given.answers == ('decode head' if learned and not names else 'score map')
+    windows = 6 if way == 'slide' else 1
+    assert len(looks) == windows
+    predictor.set_class_names(['water', 'sand'])
+    assert predictor.predict().class_names == ['water', 'sand'] and len(looks) == windows
+    predictor.set_image(image[:, ::-1])
+    predictor.predict()
+    assert len(looks) == 2 * windows
+
+
+def test_a_binary_model_has_cosines(tmp_path: Path) -> None:
+    """One name: mmseg takes a sigmoid of the logits; the map stays a map of cosines."""
+    config = tmp_path / 'one.py'
+    config.write_text(f"_base_ = '{ZERO_SHOT}'\nmodel = dict(neck=dict(class_names=['red star']), "
+                      'decode_head=dict(num_classes=1, sampler=None))\n')
+    image = draw(1, 5, 128)[0][..., ::-1]
+    given = Predictor(config, device='cpu')(image)
+    both = Predictor(ZERO_SHOT, device='cpu', class_names=['red star', 'grass'])(image)
+    np.testing.assert_allclose(given.score_map, both.score_map[:1], atol=1e-6)
+    assert set(np.unique(given.labels)) <= {0, 1}
 
 
 def test_a_model_without_language(scene: tuple, tmp_path: Path) -> None:
@@ -171,7 +294,8 @@ def test_a_turned_photo_stands_upright(tmp_path: Path) -> None:
 
 def test_overlay() -> None:
     image = np.full((1, 2, 3), 100, np.uint8)
-    given = Prediction(image, np.array([[0, 1]]), None, ['a', 'b'], [(0, 0, 0), (200, 100, 0)])
+    given = Prediction(image, np.array([[0, 1]]), None, ['a', 'b'], [(0, 0, 0), (200, 100, 0)],
+                       'decode head')
     assert given.overlay(0.5).tolist() == [[[50, 50, 50], [150, 100, 50]]]
     assert np.array_equal(given.overlay(0), image)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmseg.models import CascadeEncoderDecoder
+from mmseg.models.decode_heads import FPNHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
@@ -31,21 +32,60 @@ def build(clip: dict, **changes: object) -> torch.nn.Module:
         test_cfg=ConfigDict(mode='whole'))).eval()
 
 
+def predict(model: torch.nn.Module, image: torch.Tensor) -> SegDataSample:
+    size = tuple(image.shape[2:])
+    return model.predict(image, [SegDataSample(metainfo=dict(img_shape=size, ori_shape=size))])[0]
+
+
+@pytest.mark.parametrize('output_score_map', [True, False])
+@pytest.mark.parametrize('names', [OTHER, ['bus', 'sea', 'oak tree'], ['sky', 'cat', 'dog']])
 @torch.no_grad()
-def test_the_score_map_answers(tiny_resnet: dict) -> None:
-    model = build(tiny_resnet)
-    image = torch.randn(1, 3, 64, 96)
-    fixed = model.predict(image, [SegDataSample(metainfo=dict(
-        img_shape=(64, 96), ori_shape=(64, 96)))])[0].seg_logits.data
-    assert len(fixed) == 3
-    answer_names(model, OTHER)
-    result = model.predict(image, [SegDataSample(metainfo=dict(
-        img_shape=(64, 96), ori_shape=(64, 96)))])[0]
-    assert model.neck.class_names == OTHER
-    scores = model.extract_feat(image)[-1] / 0.5
+def test_a_view_answers_and_the_model_stays_whole(names: list[str], output_score_map: bool,
+                                                  tiny_resnet: dict) -> None:
+    model, image = build(tiny_resnet, output_score_map=output_score_map), torch.randn(1, 3, 64, 96)
+    state, modules = model.state_dict(), dict(model.named_modules())
+    before = predict(model, image)
+    view = answer_names(model, names)
+    result = predict(view, image)
+    neck = model.neck
+    scores = neck.score_map(view.neck.vocabulary, *visual(model, image)) / 0.5
     expected = torch.nn.functional.interpolate(scores, (64, 96), mode='bilinear')[0]
     torch.testing.assert_close(result.seg_logits.data, expected)
     assert torch.equal(result.pred_sem_seg.data[0], expected.argmax(0))
+    assert view.neck.class_names == names and view.dataset_meta['classes'] == tuple(names)
+    assert view.num_classes == view.out_channels == len(names)
+
+    assert model.neck.class_names == NAMES and model.num_classes == model.out_channels == 3
+    assert dict(model.named_modules()) == modules
+    assert model.state_dict().keys() == state.keys()
+    after = predict(model, image)
+    assert torch.equal(after.seg_logits.data, before.seg_logits.data)
+    assert isinstance(model.decode_head, FPNHead) and len(after.seg_logits.data) == 3
+    own = dict(model.named_parameters())
+    assert all(parameter is own[name] for name, parameter in view.named_parameters())
+    assert not any(name.startswith(('neck.neck', 'auxiliary')) for name in view.state_dict())
+
+
+def visual(model: torch.nn.Module, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Visual tokens and the dense embedding."""
+    glob, dense = model.backbone(image)[-1]
+    return torch.cat([glob[:, :, None], dense.flatten(2)], dim=2).mT, dense
+
+
+@torch.no_grad()
+def test_views_do_not_disturb_each_other(tiny_resnet: dict) -> None:
+    """Each keeps its own text; weights that change are those of all."""
+    model, image = build(tiny_resnet), torch.randn(1, 3, 64, 64)
+    views = [answer_names(model, names) for names in (OTHER, NAMES)]
+    views.append(answer_names(views[0], NAMES))  # of a view
+    first = [predict(view, image).seg_logits.data for view in views]
+    for view, logits in zip(views, first, strict=True):
+        assert torch.equal(predict(view, image).seg_logits.data, logits)
+    torch.testing.assert_close(first[1], first[2])
+    model.neck.prompt.contexts.neg_()
+    torch.testing.assert_close(predict(views[0], image).seg_logits.data,
+                               predict(answer_names(model, OTHER), image).seg_logits.data)
+    assert not torch.allclose(predict(views[0], image).seg_logits.data, first[0])
 
 
 def test_class_specific_contexts_refuse(tiny_resnet: dict) -> None:
@@ -64,10 +104,6 @@ def test_a_cascade_refuses(tiny_resnet: dict) -> None:
     assert model.neck.class_names == NAMES
 
 
-def test_models_without_a_score_map_refuse(tiny_resnet: dict) -> None:
-    model = build(tiny_resnet, output_score_map=False)
-    with pytest.raises(ValueError, match='names need a score map'):
-        answer_names(model, OTHER)
-    assert model.neck.class_names == NAMES
+def test_models_without_a_score_map_refuse() -> None:
     with pytest.raises(ValueError, match='names need a score map'):
         answer_names(torch.nn.Identity(), OTHER)

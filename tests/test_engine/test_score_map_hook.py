@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from denseclip_mm.apis.pictures import draw_panels
+from denseclip_mm.apis.score_map import score_map_of
 from denseclip_mm.demo import ScenesDataset
 from denseclip_mm.demo.render import CLASSES
-from denseclip_mm.engine.score_map_hook import draw_sample, plain_model, score_map_of
+from denseclip_mm.engine.score_map_hook import draw_sample, plain_model
 
 import cv2
 import matplotlib

@@ -248,6 +248,7 @@ class Bench:
         """All cases by name."""
         ade, many = read_class_names('ade20k'), names_of(1200)
         r50, baseline = 'denseclip_fpn.py', 'baselines/clip_fpn_r50.py'
+        whole = {'model.decode_head.type': 'FPNHead'}  # its loss; the configs' is in pieces
         padded = dict(_delete_=True, type='PaddedTextTower', model='RN50-quickgelu')
         return {
             'infer-r50': {
@@ -262,8 +263,8 @@ class Bench:
             'train-r50': {
                 'CLIP + FPN': partial(self.train, baseline),
                 'DenseCLIP': partial(self.train, r50),
-                'with PiecewiseFPNHead': partial(
-                    self.train, r50, {'model.decode_head.type': 'PiecewiseFPNHead'})},
+                "CLIP + FPN, mmseg's FPNHead": partial(self.train, baseline, whole),
+                "DenseCLIP, mmseg's FPNHead": partial(self.train, r50, whole)},
             'train-padded': {
                 'tower padded, with gradients': partial(
                     self.train, r50, {'model.neck.text_encoder': padded}, frozen=False),

@@ -17,7 +17,6 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from copy import deepcopy
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import harmonic_mean, mean, stdev
@@ -81,7 +80,7 @@ def labelled(dataset: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
 
 def test_names(cfg: Config, model: BaseSegmentor, classes: Sequence[str]) -> float:
     """Score the score map's answer to names, on the pixels of their classes: mIoU in percent."""
-    answer_names(model, classes)
+    model = answer_names(model, classes)
     loader = {**cfg.test_dataloader, 'dataset': labelled(cfg.test_dataloader.dataset, classes)}
     runner = Runner(
         model=model, work_dir=cfg.work_dir, test_dataloader=loader, test_cfg=cfg.test_cfg,
@@ -204,13 +203,13 @@ def predictions(configs: dict[str, Config]) -> dict[str, list[np.ndarray | None]
         columns[title] = []
         if takes_names(model):
             by_decoder = not isinstance(model.decode_head, ScoreMapHead)
-            named[f'{title}, score map' if by_decoder else title] = deepcopy(model)
+            named[f'{title}, score map' if by_decoder else title] = model
             columns.update({each: [] for each in named if each not in columns})
     dataset = next(iter(configs.values())).test_dataloader.dataset
     for classes in (BASE_CLASSES, NEW_CLASSES):
-        for model in named.values():
-            answer_names(model, classes)
-        asked = {**models, **named} if classes is BASE_CLASSES else named
+        asked = {title: answer_names(model, classes) for title, model in named.items()}
+        if classes is BASE_CLASSES:
+            asked = {**models, **asked}
         scenes = DATASETS.build(labelled(dataset, classes))
         palette = scenes.metainfo['palette']
         for index in (index for index in PICTURED if index < len(scenes)):

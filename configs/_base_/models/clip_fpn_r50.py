@@ -19,7 +19,7 @@ model = dict(
         with_embeddings=False),
     neck=dict(type='FPN', in_channels=[256, 512, 1024, 2048], out_channels=256, num_outs=4),
     decode_head=dict(
-        type='FPNHead',
+        type='PiecewiseFPNHead',
         in_channels=[256, 256, 256, 256],
         in_index=[0, 1, 2, 3],
         feature_strides=[4, 8, 16, 32],

@@ -21,7 +21,7 @@ model = dict(
         with_embeddings=False),
     neck=dict(type='FPN', in_channels=[64, 128, 256, 512], out_channels=64, num_outs=4),
     decode_head=dict(
-        type='FPNHead',
+        type='PiecewiseFPNHead',
         in_channels=[64, 64, 64, 64],
         in_index=[0, 1, 2, 3],
         feature_strides=[4, 8, 8, 8],
