@@ -84,6 +84,8 @@ def test_builds_and_runs_a_step(path, tmp_path):
     if has_text:
         assert len(model.neck.class_names) == len(train.metainfo['classes'])
         assert model.neck.class_names == [name.strip() for name in train.metainfo['classes']]
+        blocks = model.neck.text_encoder.tower.transformer.resblocks
+        del blocks[1:]  # they are alike: one computes
     assert model.decode_head.num_classes == len(train.metainfo['classes'])
 
     learned = [name for name, parameter in model.named_parameters()
@@ -135,7 +137,8 @@ def test_published_hyper_parameters(name):
 def test_published_parameter_counts(name, millions):
     """DenseCLIP, Table 1: parameters without the text tower."""
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
-    model = MODELS.build(without_weights(cfg.model))
+    with torch.device('meta'):
+        model = MODELS.build(without_weights(cfg.model))
     count = sum(parameter.numel() for key, parameter in model.named_parameters()
                 if 'text_encoder' not in key)
     assert count / 1e6 == pytest.approx(millions, abs=0.06)

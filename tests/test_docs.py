@@ -88,7 +88,8 @@ def test_the_api_has_every_module() -> None:
     modules = {'.'.join(path.relative_to(ROOT).with_suffix('').parts)
                for path in package.rglob('*.py') if path.stem not in ('__init__', 'version')}
     pages = '\n'.join(page.read_text() for page in (ROOT / 'docs/api').glob('*.md'))
-    assert sorted(re.findall(r'^::: (\S+)$', pages, re.MULTILINE)) == sorted(modules)
+    shown = re.findall(r'^::: (\S+)$', pages, re.MULTILINE)
+    assert sorted(shown) == sorted(modules | {'denseclip_mm.models'})
 
 
 def test_who_imports_whom_is_as_the_page_says() -> None:

@@ -48,6 +48,12 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
     Raises:
         FileNotFoundError: if there is no such config.
         ValueError: if it is another kind of file.
+
+    Examples:
+        >>> cfg = load_config('configs/demo/zero_shot_scenes.py', launcher='none', work_dir=None,
+        ...                   options={'model.decode_head.tau': 0.05})
+        >>> cfg.model.decode_head.tau, cfg.work_dir
+        (0.05, 'work_dirs/zero_shot_scenes')
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no config {path!r} (looked from {Path.cwd()})')

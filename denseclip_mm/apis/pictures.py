@@ -87,6 +87,12 @@ def draw_panels(image: np.ndarray, labels: dict[str, np.ndarray], scores: dict[i
 
     Returns:
         (h, w, 3) uint8, RGB; 240 pixels a panel in width, at most six panels a row.
+
+    Examples:
+        >>> image, labels = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
+        >>> named = dict(names=['sky'], palette=[(0, 0, 200)])
+        >>> draw_panels(image, {'prediction': labels}, {}, **named).shape
+        (280, 570, 3)
     """
     count = 1 + len(labels) + len(scores)
     rows = -(-count // 6)

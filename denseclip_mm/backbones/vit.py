@@ -73,7 +73,7 @@ class CLIPVisionTransformer(CLIPTower):
         self.dense_embedding = dense_embedding
         if drop_path_rate and any(not isinstance(block.ls_1, nn.Identity) for block in blocks):
             raise ValueError(f'drop_path_rate is not supported with the layer scale of {model!r}')
-        rates = torch.linspace(0, drop_path_rate, len(blocks)).tolist()
+        rates = torch.linspace(0, drop_path_rate, len(blocks), device='cpu').tolist()
         for block, rate in zip(blocks, rates, strict=True):
             if rate:
                 block.ls_1, block.ls_2 = DropPath(rate), DropPath(rate)

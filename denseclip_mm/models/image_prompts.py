@@ -27,6 +27,13 @@ class ConditionalContext(LearnedContext):
     Args:
         num_context, class_position, init_words, full_stop, std, text_encoder, texts: see
             :class:`LearnedContext`.
+
+    Examples:
+        >>> tower = CLIPTextTower(model='DemoCLIP')
+        >>> texts = ['red star', 'snow']
+        >>> prompt = ConditionalContext(text_encoder=tower, texts=texts, init_words='a photo of a')
+        >>> prompt(tower, prompt.lay_out(tower, texts), torch.rand(3, 1 + 16 * 16, 64)).shape
+        torch.Size([3, 2, 64])
     """
 
     depends_on_image = True
@@ -63,6 +70,13 @@ class VisualContext(ContextPrompt):
         num_context: N.
         class_position, full_stop, text_encoder, texts: see :class:`ContextPrompt`.
         width, num_heads, num_layers, dropout: of the decoder, a :class:`ContextDecoder`.
+
+    Examples:
+        >>> tower = CLIPTextTower(model='DemoCLIP')
+        >>> prompt = VisualContext(text_encoder=tower, texts=['red star', 'snow'], num_context=4)
+        >>> trees = prompt.lay_out(tower, ['red star', 'snow'])
+        >>> prompt(tower, trees, torch.rand(3, 1 + 16 * 16, 64)).shape
+        torch.Size([3, 2, 64])
     """
 
     depends_on_image = True
