@@ -27,11 +27,16 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')  # of processes that tests start
 
 from denseclip_mm.text import CLIPTextTower
 
+import mmengine.config.config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import ManagerMixin
+from yapf.yapflib import yapf_api
 
 init_default_scope('mmseg')  # as every tool and init_model do
+# yapf takes a second for each text of a config that mmengine logs or saves: only the looks differ.
+for module in (mmengine.config.config, yapf_api):  # one stack imports it when it needs it
+    module.FormatCode = lambda text, **options: (text, True)
 torch.set_num_threads(1)  # tiny operators; threads that wait for each other are no help
 
 ROOT = Path(__file__).resolve().parents[1]
