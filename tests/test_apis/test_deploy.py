@@ -253,3 +253,19 @@ def test_the_tool(tiny_resnet, tmp_path, run_tool, succeed) -> None:
     assert refused.returncode == 1
     assert 'error: VisualContext asks the text tower' in refused.stderr
     assert not (tmp_path / 'nowhere').exists()
+
+
+def test_the_tool_exports_other_names(tmp_path, run_tool, succeed) -> None:
+    """Of a zero-shot config: both kinds of file answer to them."""
+    config = ROOT / 'configs/demo/zero_shot_scenes.py'
+    words = (config, 'none', '--classes', 'snow;ice, red star, grass', '--sizes', '64x64')
+    succeed('export', *words, '--out', 'there', cwd=tmp_path)
+    exported = Predictor(tmp_path / 'there/config.py', tmp_path / 'there/model.pth', device='cpu')
+    assert exported.class_names == ['snow;ice', 'red star', 'grass']
+    session = onnxruntime.InferenceSession(tmp_path / 'there/model.onnx')
+    logits, = session.run(None, {'images': IMAGES.numpy()})
+    expected = logits_of(exported.model, IMAGES)
+    assert logits.shape == expected.shape == (2, 3, 64, 96)
+    assert (torch.from_numpy(logits) - expected).abs().max() < 1e-4 * expected.abs().max()
+    refused = run_tool('export', config, 'none', '--classes', 'snow', cwd=tmp_path)
+    assert refused.returncode == 1 and "error: 'snow' alone leaves nothing" in refused.stderr
