@@ -8,6 +8,7 @@ from pathlib import Path
 
 from denseclip_mm.apis.checkpoint import start_zero_shot
 from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
+from denseclip_mm.files import UnreadableFileError
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -71,7 +72,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             start_zero_shot(getattr(runner.model, 'module', runner.model))
         except (FileNotFoundError, ValueError) as error:
             sys.exit(f'error: {error}')
-    runner.test()
+    try:
+        runner.test()
+    except UnreadableFileError as error:  # a checkpoint or pretrained weights
+        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
+from denseclip_mm.files import UnreadableFileError
 
 from mmengine.runner import Runner
 
@@ -39,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not any(parameter.requires_grad for parameter in runner.model.parameters()):
         sys.exit(f'error: {args.config} has nothing to learn; test it: '
                  f'tools/test.py {args.config}')
-    runner.train()
+    try:
+        runner.train()
+    except UnreadableFileError as error:  # a checkpoint or pretrained weights
+        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

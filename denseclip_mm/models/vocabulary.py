@@ -126,7 +126,8 @@ def parse_class_names(text: str) -> str | list[str]:
         >>> parse_class_names('ade20k')
         'ade20k'
     """
-    names = [name.strip() for name in re.split(r',?\s*\n\s*|,', text.strip())]
+    lines = '\n'.join(filter(None, map(str.strip, text.split('\n'))))
+    names = [name.strip() for name in re.split(r',?\n|,', lines)]
     if len(names) == 1 and (names[0] in _aliases() or Path(names[0]).suffix == '.txt'):
         return names[0]
     return names
