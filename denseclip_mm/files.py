@@ -83,10 +83,29 @@ def read_state_dict(path: str | Path,
     if not state or not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise UnreadableFileError(f'{path} is no {what}: it holds no state dict')
     meta = content.get('meta')
-    if meta is not None and not isinstance(meta, dict):
-        raise UnreadableFileError(
-            f'{path} is no {what}: its meta is a {type(meta).__name__}, not a dict')
+    if fault := _fault_of_meta({} if meta is None else meta):
+        raise UnreadableFileError(f'{path} is no {what}: {fault}')
     return {key.removeprefix('module.'): value for key, value in state.items()}, meta or {}
+
+
+def _fault_of_meta(meta: Any) -> str | None:
+    """What is the matter with what a checkpoint says about itself and its classes."""
+    if not isinstance(meta, dict):
+        return f'its meta is a {type(meta).__name__}, not a dict'
+    named = meta.get('dataset_meta') or {}
+    if not isinstance(named, dict):
+        return f'its dataset_meta is a {type(named).__name__}, not a dict'
+    for source, keys in ((meta, ('CLASSES', 'PALETTE')), (named, ('classes', 'palette'))):
+        classes, palette = (source.get(key) for key in keys)
+        if classes is not None and not (isinstance(classes, list | tuple) and all(
+                isinstance(name, str) for name in classes)):
+            return f'its classes are no list of names ({type(classes).__name__})'
+        if palette is not None and not (isinstance(palette, list | tuple) and all(
+                isinstance(colour, list | tuple) and len(colour) == 3
+                and all(isinstance(part, int | float) and 0 <= part <= 255 for part in colour)
+                for colour in palette)):
+            return 'its palette is no list of colours (three numbers of 0 to 255 each)'
+    return None
 
 
 @contextmanager

@@ -212,6 +212,15 @@ def test_state_dict_bare_and_in_a_checkpoint(tmp_path):
     ({0: torch.zeros(1)}, 'it holds no state dict'),
     (dict(state_dict={'weight': torch.zeros(1)}, meta=[1]), 'its meta is a list, not a dict'),
     (dict(state_dict={'weight': torch.zeros(1)}, meta=[]), 'its meta is a list, not a dict'),
+    *((dict(state_dict={'weight': torch.zeros(1)}, meta=meta), fault) for meta, fault in [
+        (dict(dataset_meta=5), 'its dataset_meta is a int, not a dict'),
+        (dict(dataset_meta=dict(classes=5)), 'its classes are no list of names (int)'),
+        (dict(dataset_meta=dict(classes='sky')), 'its classes are no list of names (str)'),
+        (dict(CLASSES=('sky', None)), 'its classes are no list of names (tuple)'),
+        (dict(CLASSES=('sky', ), PALETTE=[5]),
+         'its palette is no list of colours (three numbers of 0 to 255 each)'),
+        (dict(dataset_meta=dict(classes=['sky'], palette=[[0, 0, 'x']])),
+         'its palette is no list of colours (three numbers of 0 to 255 each)')]),
 ])
 def test_files_without_a_state_dict(content, fault, tmp_path):
     torch.save(content, tmp_path / 'model.pth')
