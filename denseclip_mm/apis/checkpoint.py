@@ -6,7 +6,6 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from denseclip_mm.compat import allow_resume
 from denseclip_mm.files import read_state_dict
 from denseclip_mm.text import TextEmbeddings
 
@@ -31,7 +30,6 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '') -> dic
         ValueError: if it is no checkpoint, would run code when it is loaded, or is not of this
             model.
     """
-    allow_resume()  # onedl-mmengine takes the names back after each load of its own
     state, meta = read_state_dict(path)
     try:
         model.load_state_dict({key.removeprefix(prefix): value for key, value in state.items()
