@@ -22,7 +22,7 @@ BELOW = {
     'models': ['text', 'clip'],
     'apis': ['models', 'text', 'backbones', 'clip', 'compat', 'files'],
     'datasets': ['apis', 'models'],
-    'engine': ['apis', 'models'],
+    'engine': ['apis', 'models', 'files'],
     'demo': [],
 }
 
