@@ -160,7 +160,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix='.part-') as folder:
         part = Path(folder) / path.name
-        yield part
-        for other in set(part.parent.iterdir()) - {part}:
-            os.replace(other, path.with_name(other.name))
-        os.replace(part, path)
+        try:
+            yield part
+            for other in set(part.parent.iterdir()) - {part}:
+                os.replace(other, path.with_name(other.name))
+            os.replace(part, path)
+        except OSError as error:
+            if error.filename is None or Path(error.filename).is_relative_to(folder):
+                error.filename, error.filename2 = str(path), None
+            raise

@@ -6,7 +6,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from denseclip_mm.files import read_state_dict
+from denseclip_mm.files import read_state_dict, read_tensors
 from denseclip_mm.text import TextEmbeddings
 
 from mmengine.logging import MMLogger
@@ -38,6 +38,37 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '') -> dic
         raise ValueError(f'{path} is no checkpoint of this config: '
                          f'{shorten(str(error), 300)}') from None
     return meta
+
+
+def newest_checkpoint(folder: str | Path) -> tuple[Path, int | None, list[str]]:
+    """Find the newest checkpoint that a training can be resumed from.
+
+    Args:
+        folder: holds the checkpoints of the training.
+
+    Returns:
+        Its path, the seed of the run that wrote it, and what is the matter with those that are
+        newer.
+
+    Raises:
+        FileNotFoundError: if there is none; says what is the matter with those that there are.
+    """
+    faults = []
+    paths = [path for path in Path(folder).glob('*.pth') if not path.name.startswith('best_')]
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            content = read_tensors(path)
+        except (OSError, ValueError) as error:
+            faults.append(str(error))
+            continue
+        needed = {'state_dict', 'optimizer', 'message_hub', 'meta'}
+        if isinstance(content, dict) and needed <= content.keys() and isinstance(
+                content['meta'], dict):
+            return path, content['meta'].get('seed'), faults
+        faults.append(f'{path} is no checkpoint to resume from: it holds no state of an optimiser')
+    raise FileNotFoundError('; '.join(
+        [f'there is no checkpoint to resume from in {str(folder)!r} (looked from {Path.cwd()}); '
+         'without --resume the training starts anew', *faults]))
 
 
 def start_zero_shot(model: BaseSegmentor) -> None:
