@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.files import read_state_dict
+from denseclip_mm.files import check_finite, read_state_dict
 from denseclip_mm.positions import resize_position_table
 
 import open_clip
@@ -71,8 +71,8 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
 
     Raises:
         FileNotFoundError: if neither tag nor file, or the weights cannot be fetched.
-        ValueError: if the weights are of another architecture or another activation, or the file
-            is not CLIP weights.
+        ValueError: if the weights are of another architecture or another activation, NaN or
+            infinite, or the file is not CLIP weights.
     """
     state = read_weights(model, pretrained)
     prefix = f'{part}.'
@@ -93,6 +93,7 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
         raise ValueError(
             f'{pretrained!r} does not hold the {part} tower of {name}: {len(faults)} tensors do '
             f'not fit ({"; ".join(faults[:3])}); name the model that these weights belong to')
+    check_finite(state, pretrained)
     tower.load_state_dict(state)
 
 

@@ -5,6 +5,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from denseclip_mm.apis.checkpoint import load_checkpoint, plain_model
 from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
 
 from mmengine.runner import Runner
@@ -39,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not any(parameter.requires_grad for parameter in runner.model.parameters()):
         sys.exit(f'error: {args.config} has nothing to learn; test it: '
                  f'tools/test.py {args.config}')
+    if cfg.get('load_from') is not None:
+        try:
+            load_checkpoint(plain_model(runner.model), cfg.load_from, new_classes=not cfg.resume)
+        except (FileNotFoundError, ValueError) as error:
+            sys.exit(f'error: {error}')
     runner.train()
 
 
