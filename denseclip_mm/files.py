@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,28 @@ def reading(path: Path, what: str) -> Iterator[None]:
         yield
     except Exception as error:  # damaged pickles raise nearly anything
         raise UnreadableFileError(f'{path} is no {what}: {_fault(path, error)}') from None
+
+
+def check_finite(tensors: dict[str, Any], path: str | Path) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Args:
+        tensors: by name; what is no tensor is passed over.
+        path: where they are from, for the error message.
+
+    Raises:
+        ValueError: if one of them is; says which.
+
+    Examples:
+        >>> check_finite({'bias': torch.tensor([0.0, float('nan')])}, 'model.pth')
+        Traceback (most recent call last):
+        ValueError: model.pth holds NaN or infinite weights (1 tensors: bias); take an earlier one
+    """
+    faulty = [name for name, value in tensors.items()
+              if isinstance(value, torch.Tensor) and not value.isfinite().all()]
+    if faulty:
+        raise ValueError(f'{path} holds NaN or infinite weights ({len(faulty)} tensors: '
+                         f'{shorten(", ".join(faulty), 120)}); take an earlier one')
 
 
 def _fault(path: Path, error: Exception) -> str:
