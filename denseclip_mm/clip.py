@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.files import read_state_dict, reading
+from denseclip_mm.files import check_finite, read_state_dict, reading
 from denseclip_mm.positions import resize_position_table
 from denseclip_mm.torchscript import is_torchscript, read_archive
 
@@ -70,8 +70,8 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
 
     Raises:
         FileNotFoundError: if neither tag nor file, or the weights cannot be fetched.
-        ValueError: if the weights are of another architecture or another activation, or the file
-            is not CLIP weights.
+        ValueError: if the weights are of another architecture or another activation, NaN or
+            infinite, or the file is not CLIP weights.
     """
     state = read_weights(model, pretrained)
     prefix = f'{part}.'
@@ -92,6 +92,7 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
         raise ValueError(
             f'{pretrained!r} does not hold the {part} tower of {name}: {len(faults)} tensors do '
             f'not fit ({"; ".join(faults[:3])}); name the model that these weights belong to')
+    check_finite(state, pretrained)
     tower.load_state_dict(state)
 
 

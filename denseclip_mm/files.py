@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,7 @@ from safetensors.torch import load_file
 
 _MOST_UNPACKED = 2**26  # bytes beyond the size of an archive; only a program's text is compressed
 
-_UNPACKS = ('it unpacks to far more than its size, as no archive of torch does, so it was not '
-            'unpacked')
+_UNPACKS = 'it would unpack to far more than its size, so it was not unpacked'
 
 # What may stand in a file beside tensors: numpy's numbers, also as numpy 1 names them. ``compat``
 # adds what mmengine writes into its checkpoints. It holds during our own loads only.
@@ -65,7 +65,9 @@ def read_tensors(path: str | Path, what: str = 'checkpoint', *,
         new = set(ALLOWED) - set(torch.serialization.get_safe_globals())
         with torch.serialization.safe_globals(list(new)), \
                 warnings.catch_warnings(action='ignore'):  # of kinds of files that it then refuses
-            return torch.load(path, map_location=map_location, weights_only=True)
+            content = torch.load(path, map_location=map_location, weights_only=True)
+        _check_tensors(content)
+        return content
 
 
 def read_state_dict(path: str | Path,
@@ -86,6 +88,18 @@ def read_state_dict(path: str | Path,
     if fault := _fault_of_meta({} if meta is None else meta):
         raise UnreadableFileError(f'{path} is no {what}: {fault}')
     return {key.removeprefix('module.'): value for key, value in state.items()}, meta or {}
+
+
+def _check_tensors(content: Any) -> None:
+    """Refuse tensors that take more memory than they have in the file, or have no numbers there."""
+    if isinstance(content, dict):
+        state = content.get('state_dict')
+        content = [*content.values(), *(state.values() if isinstance(state, dict) else ())]
+    for value in content if isinstance(content, list) else [content]:
+        if isinstance(value, torch.Tensor) and (
+                value.layout != torch.strided or value.is_meta or value.is_quantized
+                or value.nbytes > value.untyped_storage().nbytes()):
+            raise ValueError(_UNPACKS)
 
 
 def _fault_of_meta(meta: Any) -> str | None:
@@ -125,6 +139,28 @@ def reading(path: Path, what: str) -> Iterator[None]:
         yield
     except Exception as error:  # damaged pickles raise nearly anything
         raise UnreadableFileError(f'{path} is no {what}: {_fault(path, error)}') from None
+
+
+def check_finite(tensors: dict[str, Any], path: str | Path) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Args:
+        tensors: by name; what is no tensor is passed over.
+        path: where they are from, for the error message.
+
+    Raises:
+        ValueError: if one of them is; says which.
+
+    Examples:
+        >>> check_finite({'bias': torch.tensor([0.0, float('nan')])}, 'model.pth')
+        Traceback (most recent call last):
+        ValueError: model.pth holds NaN or infinite weights (1 tensors: bias); take an earlier one
+    """
+    faulty = [name for name, value in tensors.items()
+              if isinstance(value, torch.Tensor) and not value.isfinite().all()]
+    if faulty:
+        raise ValueError(f'{path} holds NaN or infinite weights ({len(faulty)} tensors: '
+                         f'{shorten(", ".join(faulty), 120)}); take an earlier one')
 
 
 def _fault(path: Path, error: Exception) -> str:
@@ -179,7 +215,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix='.part-') as folder:
         part = Path(folder) / path.name
-        yield part
-        for other in set(part.parent.iterdir()) - {part}:
-            os.replace(other, path.with_name(other.name))
-        os.replace(part, path)
+        try:
+            yield part
+            for other in set(part.parent.iterdir()) - {part}:
+                os.replace(other, path.with_name(other.name))
+            os.replace(part, path)
+        except OSError as error:
+            if error.filename is None or Path(error.filename).is_relative_to(folder):
+                error.filename, error.filename2 = str(path), None
+            raise

@@ -166,8 +166,18 @@ def test_an_archive_that_unpacks_to_far_more_than_its_size(name, tmp_path):
             with bomb.open(f'bomb/{number}{name}', 'w') as entry:
                 entry.write(bytes(2**23))
     assert path.stat().st_size < 2**20
-    with pytest.raises(UnreadableFileError, match='it unpacks to far more than its size'):
+    with pytest.raises(UnreadableFileError, match='it would unpack to far more than its size'):
         read_file(path)
+
+
+@pytest.mark.parametrize('tensor', [
+    torch.zeros(1).expand(10**6, 10**6), torch.zeros(2, 2).to_sparse(),
+    torch.zeros(2, device='meta')])
+def test_tensors_of_which_the_file_has_no_numbers(tensor, tmp_path):
+    for content in (tensor, {'weight': tensor}, {'state_dict': {'weight': tensor}}):
+        torch.save(content, tmp_path / 'model.pth')
+        with pytest.raises(UnreadableFileError, match='it would unpack to far more than its size'):
+            read_tensors(tmp_path / 'model.pth')
 
 
 def test_a_header_that_promises_more_rows_than_there_are(tmp_path):

@@ -220,8 +220,9 @@ def test_onnx(tiny_resnet, tiny_vit, tmp_path, kind) -> None:
     assert (held > with_tower) == (kind == 'pre-model')
 
 
-def test_onnx_that_differs_is_not_written(tiny_resnet, tmp_path, monkeypatch) -> None:
-    model = init_model(*write_model(tiny_resnet, tmp_path, NECKS['templates']), device='cpu')
+def test_onnx_that_differs_is_not_written(tiny_vit, tmp_path, monkeypatch) -> None:
+    files = write_model(tiny_vit, tmp_path, NECKS['templates'], 'CLIPVisionTransformer')
+    model = init_model(*files, device='cpu')
     original = WholeImage.forward
 
     def forward(self: WholeImage, images: torch.Tensor) -> torch.Tensor:
@@ -233,8 +234,8 @@ def test_onnx_that_differs_is_not_written(tiny_resnet, tmp_path, monkeypatch) ->
     assert not list((tmp_path / 'out').iterdir())
 
 
-def test_the_tool(tiny_resnet, tmp_path, run_tool, succeed) -> None:
-    given = write_model(tiny_resnet, tmp_path, NECKS['post-model'])
+def test_the_tool(tiny_vit, tmp_path, run_tool, succeed) -> None:
+    given = write_model(tiny_vit, tmp_path, NECKS['post-model'], 'CLIPVisionTransformer')
     succeed('export', *given, '--out', 'there', '--sizes', '64x64', cwd=tmp_path)
     assert sorted(path.name for path in (tmp_path / 'there').iterdir()) == [
         'config.py', 'model.onnx', 'model.pth']
@@ -248,7 +249,7 @@ def test_the_tool(tiny_resnet, tmp_path, run_tool, succeed) -> None:
     refused = run_tool('export', given[0], 'none.pth', cwd=tmp_path)
     assert refused.returncode == 1
     assert "error: there is no checkpoint 'none.pth'" in refused.stderr
-    given = write_model(tiny_resnet, tmp_path / 'pre', NECKS['pre-model'])
+    given = write_model(tiny_vit, tmp_path / 'pre', NECKS['pre-model'], 'CLIPVisionTransformer')
     refused = run_tool('export', *given, '--out', 'nowhere', cwd=tmp_path)
     assert refused.returncode == 1
     assert 'error: VisualContext asks the text tower' in refused.stderr
