@@ -101,7 +101,7 @@ def test_faulty_names(names: list[str], message: str, as_file: bool, tmp_path: P
 @pytest.mark.parametrize('name', ['x' * 10**5, f'cat;{"etaoin" * 200}', 'a cat ' * 200])
 def test_names_of_very_many_characters(name: str) -> None:
     """Before the tokenizer takes minutes for them."""
-    with pytest.raises(ValueError, match='name 1 .* has more than 1000 characters') as error:
+    with pytest.raises(ValueError, match=r'name 1 .* has more than 1000 characters') as error:
         read_class_names(['dog', name])
     assert len(str(error.value)) < 300
     assert len(parse_class_names(f'a{" " * 10**5}b,\n\n{"c " * 10**5}')) == 2
