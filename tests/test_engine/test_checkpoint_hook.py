@@ -2,9 +2,7 @@
 
 import os
 import random
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
@@ -125,18 +123,8 @@ def test_local_files_are_written_whole(tmp_path):
     assert target.read_bytes() == b'old' and (tmp_path / 'last').read_text() == 'text'
 
 
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """No file grows beyond this size in bytes."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-def test_a_full_disk_is_one_line_and_leaves_the_old_checkpoint(config, tmp_path, succeed, run_tool):
+def test_a_full_disk_is_one_line_and_leaves_the_old_checkpoint(config, tmp_path, succeed, run_tool,
+                                                                  full_disk):
     train = ['train', config(options='max_keep_ckpts=1'), '--work-dir', 'work']
     succeed(*train, '--cfg-options', 'train_cfg.max_iters=3', cwd=tmp_path)
     before = (tmp_path / 'work/iter_3.pth').read_bytes()
