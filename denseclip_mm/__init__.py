@@ -7,7 +7,7 @@ stack needs and registers the types below, for mmseg and mmdet configs alike.
 from denseclip_mm import compat
 
 compat.stub_missing_ops()
-compat.allow_resume()
+compat.load_data_only()
 
 from denseclip_mm.apis import Prediction, Predictor  # noqa: E402
 from denseclip_mm.backbones import (  # noqa: E402

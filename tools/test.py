@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from denseclip_mm.apis.checkpoint import start_zero_shot
+from denseclip_mm.apis.checkpoint import load_checkpoint, plain_model, start_zero_shot
 from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
 
 from mmengine.config import Config
@@ -66,11 +66,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f'error: {error}')
     launch_on_cpu(cfg)
     runner = Runner.from_cfg(cfg)
-    if cfg.get('load_from') is None:
-        try:
-            start_zero_shot(getattr(runner.model, 'module', runner.model))
-        except (FileNotFoundError, ValueError) as error:
-            sys.exit(f'error: {error}')
+    try:
+        if cfg.get('load_from') is None:
+            start_zero_shot(plain_model(runner.model))
+        else:
+            load_checkpoint(plain_model(runner.model), cfg.load_from)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
     runner.test()
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from denseclip_mm.apis.checkpoint import newest_checkpoint
+from denseclip_mm.apis.checkpoint import load_checkpoint, newest_checkpoint, plain_model
 from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
 
 from mmengine.config import Config
@@ -60,6 +60,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not any(parameter.requires_grad for parameter in runner.model.parameters()):
         sys.exit(f'error: {args.config} has nothing to learn; test it: '
                  f'tools/test.py {args.config}')
+    try:
+        if cfg.get('load_from') is not None:
+            load_checkpoint(plain_model(runner.model), cfg.load_from, new_classes=not cfg.resume)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
     try:
         runner.train()
     except OSError as error:  # such as a full disk; a data worker's ends with the error itself
