@@ -182,7 +182,8 @@ def predict_video(predictor: Predictor, path: Path, name: str, out: Path,
                 writer.write(np.ascontiguousarray(prediction.overlay(args.opacity)[..., ::-1]))
         if writer is not None:
             writer.release()
-            if cv2.VideoCapture(str(part)).get(cv2.CAP_PROP_FRAME_COUNT) != number + 1:
+            written = cv2.VideoCapture(str(part))
+            if sum(iter(written.grab, False)) != number + 1:  # OpenCV says nothing of a full disk
                 raise OSError(errno.ENOSPC, 'the video could not be written whole', str(target))
     if 'labels' in args.outputs:
         done.touch()
