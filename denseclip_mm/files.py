@@ -222,5 +222,5 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             os.replace(part, path)
         except OSError as error:
             if error.filename is None or Path(error.filename).is_relative_to(folder):
-                error.filename, error.filename2 = str(path), None
+                raise type(error)(error.errno, error.strerror, str(path)) from error
             raise
