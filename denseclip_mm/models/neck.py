@@ -132,6 +132,7 @@ class PixelTextNeck(BaseModule):
         """
         maps, (image_BC, dense_BCHW) = list(inputs[:-1]), inputs[-1]
         self.check_embed_dim(dense_BCHW.shape[1])
+        dense_BCHW = self._join_unused(dense_BCHW, image_BC, maps)
         tokens_BNC = torch.cat([image_BC[:, :, None], dense_BCHW.flatten(2)], dim=2).mT
         if self.neck is None:
             return (self.score_map(self.vocabulary, tokens_BNC, dense_BCHW), )
@@ -186,6 +187,20 @@ class PixelTextNeck(BaseModule):
                 f'the image is embedded in {channels} channels, the text in {self.embed_dim}; '
                 'use the image and text tower of one model, or set embed_dim of AlignedBackbone '
                 f'to {self.embed_dim}')
+
+    def _join_unused(self, dense_BCHW: Tensor, image_BC: Tensor, maps: list[Tensor]) -> Tensor:
+        """Let what no output depends on have a gradient of zero.
+
+        ``DistributedDataParallel`` wants one of every parameter: of the attention pool's where the
+        text does not look at the image, of a ViT's pyramid where there is no wrapped neck.
+        """
+        unused = [] if self.neck is not None else maps
+        if self.context_decoder is None and not self.prompt.depends_on_image:
+            unused = [*unused, image_BC]
+        for each in unused:
+            if each.requires_grad:
+                dense_BCHW = dense_BCHW + each[:0].sum()
+        return dense_BCHW
 
     def _check_size(self, maps: Sequence[Tensor], dense_BCHW: Tensor) -> None:
         size = dense_BCHW.shape[2:]
