@@ -15,36 +15,58 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+_MOST_UNPACKED = 2**26  # bytes beyond the size of an archive; only a program's text is compressed
 
-def read_tensors(path: str | Path, what: str = 'checkpoint') -> Any:
-    """Read what ``torch.save``, safetensors or ``numpy.save`` wrote, onto the CPU.
+_UNPACKS = ('it unpacks to far more than its size, as no archive of torch does, so it was not '
+            'unpacked')
+
+# What may stand in a file beside tensors: numpy's numbers, also as numpy 1 names them. ``compat``
+# adds what mmengine writes into its checkpoints. It holds during our own loads only.
+ALLOWED: list[Any] = [
+    np.ndarray,
+    np.dtype,
+    *((getattr(np._core.multiarray, name), f'{module}.multiarray.{name}')
+      for name in ('_reconstruct', 'scalar') for module in ('numpy.core', 'numpy._core')),
+    # Plain numbers of any width: metrics are float32, what save_best notes of them too.
+    *{type(np.dtype(code)) for code in '?bBhHiIlLqQefd'},
+]
+
+
+class UnreadableFileError(ValueError):
+    """A file is no tensors, is damaged, or would run code when it is loaded; says which."""
+
+
+def read_tensors(path: str | Path, what: str = 'checkpoint', *,
+                 map_location: Any = 'cpu') -> Any:
+    """Read what ``torch.save``, safetensors or ``numpy.save`` wrote.
 
     Nothing in the file is run.
 
     Args:
         path: the file; ``.safetensors`` and ``.npy`` are known by their ending.
         what: it should be, for the error message.
+        map_location: where tensors of ``torch.save`` go, as in ``torch.load``.
 
     Returns:
         What was saved: a tensor, or tensors and numbers in dicts and lists.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, of another kind, or would run code when it is loaded; in one
-            line.
+        UnreadableFileError: (a ValueError) if it is damaged, of another kind, unpacks to more than
+            64 MB beyond its size, or would run code when it is loaded; in one line.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'there is no {what} {str(path)!r} (looked from {Path.cwd()})')
-    try:
+    with reading(path, what):
         if path.suffix == '.safetensors':
             return load_file(path)
-        if path.suffix == '.npy':
-            return torch.from_numpy(np.load(path, allow_pickle=False))
-        with warnings.catch_warnings(action='ignore'):  # of kinds of files that it then refuses
-            return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # damaged pickles raise nearly anything
-        raise ValueError(f'{path} is no {what}: {_fault(path, error)}') from None
+        if path.suffix == '.npy':  # mapped: the header's size is compared with the file's
+            return torch.from_numpy(np.load(path, mmap_mode='r', allow_pickle=False).copy())
+        new = set(ALLOWED) - set(torch.serialization.get_safe_globals())
+        with torch.serialization.safe_globals(list(new)), \
+                warnings.catch_warnings(action='ignore'):  # of kinds of files that it then refuses
+            return torch.load(path, map_location=map_location, weights_only=True)
 
 
 def read_state_dict(path: str | Path,
@@ -60,11 +82,31 @@ def read_state_dict(path: str | Path,
     content = read_tensors(path, what)
     state = content.get('state_dict', content) if isinstance(content, dict) else None
     if not state or not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-        raise ValueError(f'{path} is no {what}: it holds no state dict')
-    meta = content.get('meta') or {}
-    if not isinstance(meta, dict):
-        raise ValueError(f'{path} is no {what}: its meta is a {type(meta).__name__}, not a dict')
-    return {key.removeprefix('module.'): value for key, value in state.items()}, meta
+        raise UnreadableFileError(f'{path} is no {what}: it holds no state dict')
+    meta = content.get('meta')
+    if meta is not None and not isinstance(meta, dict):
+        raise UnreadableFileError(
+            f'{path} is no {what}: its meta is a {type(meta).__name__}, not a dict')
+    return {key.removeprefix('module.'): value for key, value in state.items()}, meta or {}
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Says in one line what is the matter with a file that the block cannot read.
+
+    Raises:
+        UnreadableFileError: whatever the block raises, or if the file is an archive that unpacks to
+            more than 64 MB beyond its size.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > path.stat().st_size + _MOST_UNPACKED:
+                raise ValueError(_UNPACKS)
+        yield
+    except Exception as error:  # damaged pickles raise nearly anything
+        raise UnreadableFileError(f'{path} is no {what}: {_fault(path, error)}') from None
 
 
 def check_finite(tensors: dict[str, Any], path: str | Path) -> None:
@@ -94,6 +136,8 @@ def _fault(path: Path, error: Exception) -> str:
     asked_for = re.search(r'GLOBAL (\S+)', str(error))
     if asked_for:
         return f'it would run code when it is loaded, so it was not ({asked_for[1]})'
+    if str(error) == _UNPACKS:
+        return _UNPACKS
     if isinstance(error, PermissionError):
         return 'it may not be read'
     with path.open('rb') as file:
@@ -139,7 +183,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix='.part-') as folder:
         part = Path(folder) / path.name
-        yield part
-        for other in set(part.parent.iterdir()) - {part}:
-            os.replace(other, path.with_name(other.name))
-        os.replace(part, path)
+        try:
+            yield part
+            for other in set(part.parent.iterdir()) - {part}:
+                os.replace(other, path.with_name(other.name))
+            os.replace(part, path)
+        except OSError as error:
+            if error.filename is None or Path(error.filename).is_relative_to(folder):
+                error.filename, error.filename2 = str(path), None
+            raise

@@ -131,6 +131,7 @@ def _fresh_process(cwd: Path, script: Path) -> Iterator[None]:
         change.chdir(cwd)
         change.setattr(sys, 'argv', [str(script)])
         change.setattr(MODELS, '_module_dict', dict(MODELS._module_dict))
+        change.setattr(logging, '_handlerList', [])  # uvicorn closes those that it finds
         for cls in _managed():
             change.setattr(cls, '_instance_dict', OrderedDict())
         yield

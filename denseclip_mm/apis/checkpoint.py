@@ -7,8 +7,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from denseclip_mm.compat import allow_resume
-from denseclip_mm.files import check_finite, read_state_dict
+from denseclip_mm.files import check_finite, read_state_dict, read_tensors
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.vocabulary import another_order
 from denseclip_mm.text import TextEmbeddings
@@ -46,7 +45,6 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
         ValueError: if it is no checkpoint, would run code when it is loaded, is not of this model,
             was trained with its class names in another order, or holds NaN or infinite weights.
     """
-    allow_resume()  # onedl-mmengine takes the names back after each load of its own
     with _local(path) as file:
         state, meta = read_state_dict(file)
     state = {key.removeprefix(prefix): value for key, value in state.items()
@@ -62,6 +60,37 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
     if fault := _other_order(model, meta, path):
         raise ValueError(fault)
     return meta
+
+
+def newest_checkpoint(folder: str | Path) -> tuple[Path, int | None, list[str]]:
+    """Find the newest checkpoint that a training can be resumed from.
+
+    Args:
+        folder: holds the checkpoints of the training.
+
+    Returns:
+        Its path, the seed of the run that wrote it, and what is the matter with those that are
+        newer.
+
+    Raises:
+        FileNotFoundError: if there is none; says what is the matter with those that there are.
+    """
+    faults = []
+    paths = [path for path in Path(folder).glob('*.pth') if not path.name.startswith('best_')]
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            content = read_tensors(path)
+        except (OSError, ValueError) as error:
+            faults.append(str(error))
+            continue
+        needed = {'state_dict', 'optimizer', 'message_hub', 'meta'}
+        if isinstance(content, dict) and needed <= content.keys() and isinstance(
+                content['meta'], dict):
+            return path, content['meta'].get('seed'), faults
+        faults.append(f'{path} is no checkpoint to resume from: it holds no state of an optimiser')
+    raise FileNotFoundError('; '.join(
+        [f'there is no checkpoint to resume from in {str(folder)!r} (looked from {Path.cwd()}); '
+         'without --resume the training starts anew', *faults]))
 
 
 def plain_model(model: nn.Module) -> nn.Module:

@@ -336,14 +336,12 @@ def test_a_model_without_language(tmp_path, scene, load_tool):
 
 
 @pytest.fixture
-def refusal(monkeypatch, load_tool):
-    """Starts the app as from a command line; returns what it exits with."""
+def refusal(run_tool, tmp_path):
+    """Starts the app as from a command line; returns what it says when it stops."""
     def refusal(*words: object) -> str:
-        app = load_tool('app')
-        monkeypatch.setattr(sys, 'argv', ['app.py', *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            app.main()
-        return stopped.value.code
+        done = run_tool('app', *words, cwd=tmp_path)
+        assert done.returncode == 1
+        return done.stderr.splitlines()[-1]
     return refusal
 
 

@@ -20,18 +20,16 @@ NAMES = ['grass', 'red star;crimson star', 'water', 'snow', 'sand', 'brick wall'
 
 @pytest.fixture
 def predict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-            load_tool: Callable) -> Callable[..., str | int | None]:
-    """Runs the tool as from a command line in ``tmp_path``; returns what it exits with."""
-    tool = load_tool('predict')
+            run_tool: Callable) -> Callable[..., str | None]:
+    """Runs the tool as from a command line in ``tmp_path``; returns the error that it ends with."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: object) -> str | int | None:
-        monkeypatch.setattr(sys, 'argv', ['predict.py', *map(str, words)])
-        try:
-            tool.main()
-        except SystemExit as stop:
-            return stop.code
-        return None
+    def run(*words: object) -> str | None:
+        done = run_tool('predict', *words, cwd=tmp_path)
+        sys.stdout.write(done.stdout)
+        if done.returncode == 0:
+            return None
+        return done.stderr[done.stderr.index('error: '):].removesuffix('\n')  # after the progress
     return run
 
 
