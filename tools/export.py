@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f'wrote {args.out / "model.onnx"} ({megabytes(args.out / "model.onnx")}); at '
                   f'{len(args.sizes)} sizes its logits are those of PyTorch within {worst:.1e} of '
                   'the largest')
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
 
 
