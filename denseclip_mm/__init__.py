@@ -20,6 +20,7 @@ from denseclip_mm.demo import SceneBackend, ScenesDataset  # noqa: E402
 from denseclip_mm.engine import (  # noqa: E402
     ChannelsLastHook,
     CheckClassesHook,
+    CheckLossHook,
     ResumableCheckpointHook,
     ScoreMapVisualizationHook,
     WholeFileBackend,
@@ -51,7 +52,7 @@ _REGISTERED = {
         LearnedContext, TemplatePrompt, TextEmbeddings, ConditionalContext, VisualContext,
         ContextDecoder, PixelTextNeck, PiecewiseFPNHead, ScoreMapHead),
     DATASETS: (ScenesDataset, ),
-    HOOKS: (ChannelsLastHook, CheckClassesHook, ResumableCheckpointHook,
+    HOOKS: (ChannelsLastHook, CheckClassesHook, CheckLossHook, ResumableCheckpointHook,
             ScoreMapVisualizationHook),
     TASK_UTILS: (ClassWeightSampler, ),
     VISBACKENDS: (WholeVisBackend, ),

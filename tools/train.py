@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f'error: {error}')
     try:
         runner.train()
-    except OSError as error:  # such as a full disk; a data worker's ends with the error itself
+    except (FloatingPointError, OSError) as error:
+        # a lost loss, or such as a full disk; a data worker's ends with the error itself
         sys.exit(f'error: {str(error).splitlines()[-1]}')
 
 

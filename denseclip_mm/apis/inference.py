@@ -12,7 +12,7 @@ from typing import Any
 
 from denseclip_mm.apis.checkpoint import load_checkpoint, start_zero_shot
 from denseclip_mm.apis.config import classes_of, load_config
-from denseclip_mm.apis.open_vocabulary import answer_names, has_names, view_of
+from denseclip_mm.apis.open_vocabulary import KeptFeatures, answer_names, has_names, view_of
 from denseclip_mm.apis.pictures import distinct_colours, load_image, paint, shown
 from denseclip_mm.apis.score_map import segment
 from denseclip_mm.models.score_map_head import ScoreMapHead
@@ -26,7 +26,7 @@ from mmseg.apis import init_model
 from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.models import BaseSegmentor
 from mmseg.registry import TRANSFORMS
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass
@@ -71,31 +71,6 @@ class Prediction:
         classes, pixels = np.unique(self.labels, return_counts=True)
         order = np.argsort(-pixels, kind='stable')
         return {int(classes[i]): float(pixels[i]) / self.labels.size for i in order}
-
-
-class KeptFeatures(nn.Module):
-    """A backbone that looks at a picture once: later inferences get the features of the first.
-
-    Args:
-        backbone: the backbone.
-    """
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.features: list[Any] = []
-        self.window = 0
-
-    def rewind(self) -> None:
-        """Start from the first window again."""
-        self.window = 0
-
-    def forward(self, x: Tensor) -> Any:
-        """Features of the next window."""
-        if self.window == len(self.features):
-            self.features.append(self.backbone(x))
-        self.window += 1
-        return self.features[self.window - 1]
 
 
 class Predictor:
