@@ -25,7 +25,7 @@ setup(
     install_requires=[
         'torch>=2.6,<2.12',
         'torchvision>=0.21,<0.27',
-        'open_clip_torch>=2.32,<4',  # before it, towers have no forward_intermediates
+        'open_clip_torch>=3.2,<4',
         'numpy>=2.0,<3',
         'safetensors',
         'pillow',

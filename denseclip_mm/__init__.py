@@ -7,7 +7,7 @@ stack needs and registers the types below, for mmseg and mmdet configs alike.
 from denseclip_mm import compat
 
 compat.stub_missing_ops()
-compat.allow_resume()
+compat.load_data_only()
 
 from denseclip_mm.apis import Prediction, Predictor  # noqa: E402
 from denseclip_mm.backbones import (  # noqa: E402
@@ -20,7 +20,10 @@ from denseclip_mm.demo import SceneBackend, ScenesDataset  # noqa: E402
 from denseclip_mm.engine import (  # noqa: E402
     ChannelsLastHook,
     CheckClassesHook,
+    ResumableCheckpointHook,
     ScoreMapVisualizationHook,
+    WholeFileBackend,
+    WholeVisBackend,
 )
 from denseclip_mm.models import (  # noqa: E402
     ClassWeightSampler,
@@ -40,7 +43,7 @@ from denseclip_mm.text import (  # noqa: E402
 from denseclip_mm.version import __version__  # noqa: E402
 
 from mmengine.fileio import register_backend  # noqa: E402
-from mmengine.registry import DATASETS, HOOKS, MODELS, TASK_UTILS  # noqa: E402
+from mmengine.registry import DATASETS, HOOKS, MODELS, TASK_UTILS, VISBACKENDS  # noqa: E402
 
 _REGISTERED = {
     MODELS: (
@@ -48,12 +51,15 @@ _REGISTERED = {
         LearnedContext, TemplatePrompt, TextEmbeddings, ConditionalContext, VisualContext,
         ContextDecoder, PixelTextNeck, PiecewiseFPNHead, ScoreMapHead),
     DATASETS: (ScenesDataset, ),
-    HOOKS: (ChannelsLastHook, CheckClassesHook, ScoreMapVisualizationHook),
+    HOOKS: (ChannelsLastHook, CheckClassesHook, ResumableCheckpointHook,
+            ScoreMapVisualizationHook),
     TASK_UTILS: (ClassWeightSampler, ),
+    VISBACKENDS: (WholeVisBackend, ),
 }
 for _registry, _classes in _REGISTERED.items():
     for _class in _classes:
         _registry.register_module(module=_class)
+register_backend('local', WholeFileBackend, force=True, prefixes='')
 register_backend('scene', SceneBackend, prefixes='scene')
 
 __all__ = ['Prediction', 'Predictor', '__version__',

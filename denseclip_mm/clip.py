@@ -5,15 +5,14 @@ empty; weights are read later, checked whole, and copied only if every tensor fi
 """
 
 import logging
-import zipfile
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.files import read_state_dict
+from denseclip_mm.files import check_finite, read_state_dict, reading
 from denseclip_mm.positions import resize_position_table
+from denseclip_mm.torchscript import is_torchscript, read_archive
 
 import open_clip
-import torch
 from torch import Tensor, nn
 
 # The small CLIP that the package carries; open_clip learns its config, model='DemoCLIP'.
@@ -71,8 +70,8 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
 
     Raises:
         FileNotFoundError: if neither tag nor file, or the weights cannot be fetched.
-        ValueError: if the weights are of another architecture or another activation, or the file
-            is not CLIP weights.
+        ValueError: if the weights are of another architecture or another activation, NaN or
+            infinite, or the file is not CLIP weights.
     """
     state = read_weights(model, pretrained)
     prefix = f'{part}.'
@@ -93,6 +92,7 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
         raise ValueError(
             f'{pretrained!r} does not hold the {part} tower of {name}: {len(faults)} tensors do '
             f'not fit ({"; ".join(faults[:3])}); name the model that these weights belong to')
+    check_finite(state, pretrained)
     tower.load_state_dict(state)
 
 
@@ -169,25 +169,15 @@ def read_file(path: str | Path) -> tuple[dict[str, Tensor], bool | None]:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is something else.
     """
-    if _is_torchscript(path):  # only OpenAI publishes CLIP this way, always with QuickGELU
-        try:
-            state = dict(torch.jit.load(path, map_location='cpu').state_dict())
-        except Exception as error:
-            raise ValueError(f'{path} is no {_WHAT}: it is a broken TorchScript archive '
-                             f'({type(error).__name__})') from None
-        return _by_tower(state), True
+    path = Path(path).expanduser()
+    if path.is_file() and is_torchscript(path):  # only OpenAI's CLIP is published so: QuickGELU
+        with reading(path, _WHAT):
+            return _by_tower(read_archive(path)), True
     state, _ = read_state_dict(path, _WHAT)
     if not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f'{path} is no {_WHAT}: it holds other things than tensors')
     quick_gelu = True if any(mark in state for mark in _OPENAI_MARKS) else None
     return _by_tower(state), quick_gelu
-
-
-def _is_torchscript(path: str | Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith('constants.pkl') for name in archive.namelist())
 
 
 def _by_tower(state: dict[str, Tensor]) -> dict[str, Tensor]:

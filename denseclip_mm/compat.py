@@ -1,20 +1,24 @@
 """Two repairs of the OpenMMLab stack, each applied only where it is needed.
 
 1. mmsegmentation 1.2.2 imports ``mmcv.ops`` unconditionally; mmcv-lite has no compiled ops.
-2. mmengine 0.10.7 resumes with ``torch.load``, which since torch 2.6 refuses the classes that
-   mmengine itself writes into a checkpoint.
+2. mmengine's loads of checkpoints refuse what mmengine itself writes, or run what a file says.
 """
 
 import importlib.machinery
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
+from functools import wraps
 from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+from denseclip_mm.files import ALLOWED, UnreadableFileError, read_tensors
 
 import mmcv
-import numpy as np
-import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 from mmengine.utils import digit_version
 
 
@@ -57,16 +61,43 @@ def _history_buffer_method(owner: object, name: str) -> Callable:
                      'mmengine.logging.HistoryBuffer may be looked up')
 
 
-def allow_resume() -> None:
-    """Name what mmengine writes into its checkpoints as safe for ``weights_only`` loading."""
-    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
-    torch.serialization.add_safe_globals([
-        HistoryBuffer,
-        np.ndarray,
-        np.dtype,
-        multiarray._reconstruct,
-        multiarray.scalar,
-        # Plain numbers of any width: metrics are float32, what save_best notes of them too.
-        *{type(np.dtype(code)) for code in '?bBhHiIlLqQefd'},
-        (_history_buffer_method, 'builtins.getattr'),
-    ])
+def load_data_only() -> None:
+    """Let mmengine's loads run nothing of a file, whatever scheme its address has.
+
+    Its own loads refuse what mmengine itself writes, to resume from (0.10.7), or run what a file
+    says (onedl's 0.10.12 falls back to it; downloads do on both). Files on disk are read by
+    :func:`denseclip_mm.files.read_tensors`, others as mmengine does, with torch's check forced.
+    """
+    ALLOWED.extend([HistoryBuffer, (_history_buffer_method, 'builtins.getattr')])
+    for prefix, load in list(CheckpointLoader._schemes.items()):
+        CheckpointLoader.register_scheme(
+            prefixes=prefix, force=True, loader=load_from_local if prefix == '' else _checked(load))
+
+
+def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Read a checkpoint from disk for mmengine, which logs the name of this function.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        UnreadableFileError: if it is no checkpoint.
+    """
+    content = read_tensors(filename, map_location=map_location)
+    if not isinstance(content, dict) or not isinstance(content.get('meta'), dict | None):
+        raise UnreadableFileError(f'{filename} is no checkpoint: it holds no state dict')
+    return content
+
+
+def _checked(load: Callable) -> Callable:
+    """A loader of mmengine's, of what was fetched from elsewhere."""
+    @wraps(load)
+    def checked(filename: str, map_location: Any = None) -> dict[str, Any]:
+        with patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1'):
+            try:
+                return load(filename, map_location=map_location)
+            except (OSError, ImportError):  # it was not fetched
+                raise
+            except Exception as error:  # damaged pickles raise nearly anything
+                raise UnreadableFileError(
+                    f'{filename} is no checkpoint: it is damaged, of another kind, or would run '
+                    f'code when it is loaded, so it was not ({type(error).__name__})') from None
+    return checked

@@ -8,42 +8,66 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
+_MOST_UNPACKED = 2**26  # bytes beyond the size of an archive; only a program's text is compressed
 
-def read_tensors(path: str | Path, what: str = 'checkpoint') -> Any:
-    """Read what ``torch.save``, safetensors or ``numpy.save`` wrote, onto the CPU.
+_UNPACKS = 'it would unpack to far more than its size, so it was not unpacked'
+
+# What may stand in a file beside tensors: numpy's numbers, also as numpy 1 names them. ``compat``
+# adds what mmengine writes into its checkpoints. It holds during our own loads only.
+ALLOWED: list[Any] = [
+    np.ndarray,
+    np.dtype,
+    *((getattr(np._core.multiarray, name), f'{module}.multiarray.{name}')
+      for name in ('_reconstruct', 'scalar') for module in ('numpy.core', 'numpy._core')),
+    # Plain numbers of any width: metrics are float32, what save_best notes of them too.
+    *{type(np.dtype(code)) for code in '?bBhHiIlLqQefd'},
+]
+
+
+class UnreadableFileError(ValueError):
+    """A file is no tensors, is damaged, or would run code when it is loaded; says which."""
+
+
+def read_tensors(path: str | Path, what: str = 'checkpoint', *,
+                 map_location: Any = 'cpu') -> Any:
+    """Read what ``torch.save``, safetensors or ``numpy.save`` wrote.
 
     Nothing in the file is run.
 
     Args:
         path: the file; ``.safetensors`` and ``.npy`` are known by their ending.
         what: it should be, for the error message.
+        map_location: where tensors of ``torch.save`` go, as in ``torch.load``.
 
     Returns:
         What was saved: a tensor, or tensors and numbers in dicts and lists.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, of another kind, or would run code when it is loaded; in one
-            line.
+        UnreadableFileError: (a ValueError) if it is damaged, of another kind, unpacks to more than
+            64 MB beyond its size, or would run code when it is loaded; in one line.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'there is no {what} {str(path)!r} (looked from {Path.cwd()})')
-    try:
+    with reading(path, what):
         if path.suffix == '.safetensors':
             return load_file(path)
-        if path.suffix == '.npy':
-            return torch.from_numpy(np.load(path, allow_pickle=False))
-        with warnings.catch_warnings(action='ignore'):  # of kinds of files that it then refuses
-            return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # damaged pickles raise nearly anything
-        raise ValueError(f'{path} is no {what}: {_fault(path, error)}') from None
+        if path.suffix == '.npy':  # mapped: the header's size is compared with the file's
+            return torch.from_numpy(np.load(path, mmap_mode='r', allow_pickle=False).copy())
+        new = set(ALLOWED) - set(torch.serialization.get_safe_globals())
+        with torch.serialization.safe_globals(list(new)), \
+                warnings.catch_warnings(action='ignore'):  # of kinds of files that it then refuses
+            content = torch.load(path, map_location=map_location, weights_only=True)
+        _check_tensors(content)
+        return content
 
 
 def read_state_dict(path: str | Path,
@@ -59,11 +83,84 @@ def read_state_dict(path: str | Path,
     content = read_tensors(path, what)
     state = content.get('state_dict', content) if isinstance(content, dict) else None
     if not state or not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-        raise ValueError(f'{path} is no {what}: it holds no state dict')
-    meta = content.get('meta') or {}
+        raise UnreadableFileError(f'{path} is no {what}: it holds no state dict')
+    meta = content.get('meta')
+    if fault := _fault_of_meta({} if meta is None else meta):
+        raise UnreadableFileError(f'{path} is no {what}: {fault}')
+    return {key.removeprefix('module.'): value for key, value in state.items()}, meta or {}
+
+
+def _check_tensors(content: Any) -> None:
+    """Refuse tensors that take more memory than they have in the file, or have no numbers there."""
+    if isinstance(content, dict):
+        state = content.get('state_dict')
+        content = [*content.values(), *(state.values() if isinstance(state, dict) else ())]
+    for value in content if isinstance(content, list) else [content]:
+        if isinstance(value, torch.Tensor) and (
+                value.layout != torch.strided or value.is_meta or value.is_quantized
+                or value.nbytes > value.untyped_storage().nbytes()):
+            raise ValueError(_UNPACKS)
+
+
+def _fault_of_meta(meta: Any) -> str | None:
+    """What is the matter with what a checkpoint says about itself and its classes."""
     if not isinstance(meta, dict):
-        raise ValueError(f'{path} is no {what}: its meta is a {type(meta).__name__}, not a dict')
-    return {key.removeprefix('module.'): value for key, value in state.items()}, meta
+        return f'its meta is a {type(meta).__name__}, not a dict'
+    named = meta.get('dataset_meta') or {}
+    if not isinstance(named, dict):
+        return f'its dataset_meta is a {type(named).__name__}, not a dict'
+    for source, keys in ((meta, ('CLASSES', 'PALETTE')), (named, ('classes', 'palette'))):
+        classes, palette = (source.get(key) for key in keys)
+        if classes is not None and not (isinstance(classes, list | tuple) and all(
+                isinstance(name, str) for name in classes)):
+            return f'its classes are no list of names ({type(classes).__name__})'
+        if palette is not None and not (isinstance(palette, list | tuple) and all(
+                isinstance(colour, list | tuple) and len(colour) == 3
+                and all(isinstance(part, int | float) and 0 <= part <= 255 for part in colour)
+                for colour in palette)):
+            return 'its palette is no list of colours (three numbers of 0 to 255 each)'
+    return None
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Says in one line what is the matter with a file that the block cannot read.
+
+    Raises:
+        UnreadableFileError: whatever the block raises, or if the file is an archive that unpacks to
+            more than 64 MB beyond its size.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > path.stat().st_size + _MOST_UNPACKED:
+                raise ValueError(_UNPACKS)
+        yield
+    except Exception as error:  # damaged pickles raise nearly anything
+        raise UnreadableFileError(f'{path} is no {what}: {_fault(path, error)}') from None
+
+
+def check_finite(tensors: dict[str, Any], path: str | Path) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Args:
+        tensors: by name; what is no tensor is passed over.
+        path: where they are from, for the error message.
+
+    Raises:
+        ValueError: if one of them is; says which.
+
+    Examples:
+        >>> check_finite({'bias': torch.tensor([0.0, float('nan')])}, 'model.pth')
+        Traceback (most recent call last):
+        ValueError: model.pth holds NaN or infinite weights (1 tensors: bias); take an earlier one
+    """
+    faulty = [name for name, value in tensors.items()
+              if isinstance(value, torch.Tensor) and not value.isfinite().all()]
+    if faulty:
+        raise ValueError(f'{path} holds NaN or infinite weights ({len(faulty)} tensors: '
+                         f'{shorten(", ".join(faulty), 120)}); take an earlier one')
 
 
 def _fault(path: Path, error: Exception) -> str:
@@ -71,6 +168,8 @@ def _fault(path: Path, error: Exception) -> str:
     asked_for = re.search(r'GLOBAL (\S+)', str(error))
     if asked_for:
         return f'it would run code when it is loaded, so it was not ({asked_for[1]})'
+    if str(error) == _UNPACKS:
+        return _UNPACKS
     if isinstance(error, PermissionError):
         return 'it may not be read'
     with path.open('rb') as file:
@@ -116,7 +215,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix='.part-') as folder:
         part = Path(folder) / path.name
-        yield part
-        for other in set(part.parent.iterdir()) - {part}:
-            os.replace(other, path.with_name(other.name))
-        os.replace(part, path)
+        try:
+            yield part
+            for other in set(part.parent.iterdir()) - {part}:
+                os.replace(other, path.with_name(other.name))
+            os.replace(part, path)
+        except OSError as error:
+            if error.filename is None or Path(error.filename).is_relative_to(folder):
+                raise type(error)(error.errno, error.strerror, str(path)) from error
+            raise

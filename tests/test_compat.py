@@ -1,15 +1,22 @@
 """The two repairs of the OpenMMLab stack."""
 
 import importlib.util
+import os
+import pickle
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 from denseclip_mm import compat
+from denseclip_mm.files import UnreadableFileError, read_tensors
 
 import mmcv
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 from mmengine.utils import digit_version
 
 NEEDS_STUB = digit_version(mmcv.__version__) < digit_version('2.2.0')
@@ -37,31 +44,74 @@ def test_stub_is_not_applied_twice_or_over_real_ops(monkeypatch):
     assert 'mmcv._ext' not in sys.modules
 
 
-def test_message_hub_survives_weights_only(tmp_path):
+def test_message_hub_survives_a_strict_read(tmp_path):
     history = HistoryBuffer([1.0, 2.0, 4.0], [1, 1, 2])
     saved = dict(history=history, scalar=np.float64(0.5), count=np.int64(3),
                  array=np.arange(3.0), best_score=np.float32(7.5), flag=np.bool_(True))
     torch.save(saved, tmp_path / 'hub.pth')
-    loaded = torch.load(tmp_path / 'hub.pth', weights_only=True)
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'hub.pth'), 'cpu')
     assert loaded['history'].mean() == pytest.approx(7 / 4)  # the logged values are sums
     assert loaded['history'].statistics('max') == 4.0
     assert loaded['scalar'] == 0.5 and loaded['count'] == 3
     assert loaded['best_score'] == 7.5 and loaded['flag']
     np.testing.assert_array_equal(loaded['array'], [0, 1, 2])
+    with pytest.raises(pickle.UnpicklingError):  # our own loads alone know these names
+        torch.load(tmp_path / 'hub.pth', weights_only=True)
 
 
-class Attack:
-    """Pickles as getattr(torch.Tensor, 'tofile'), a way from data to code."""
+class Payload:
+    """A call that unpickling makes."""
+
+    def __init__(self, function: Callable, *args: object) -> None:
+        self.call = function, args
 
     def __reduce__(self) -> tuple:
-        """The call that unpickling would make."""
-        return getattr, (HistoryBuffer, '__init__')
+        """The call."""
+        return self.call
 
 
 def test_checkpoint_may_look_up_statistics_only(tmp_path):
-    torch.save(dict(attack=Attack()), tmp_path / 'attack.pth')
-    with pytest.raises(Exception, match=r'__init__; only the statistics methods'):
-        torch.load(tmp_path / 'attack.pth', weights_only=True)
+    torch.save(dict(attack=Payload(getattr, HistoryBuffer, '__init__')), tmp_path / 'attack.pth')
+    with pytest.raises(UnreadableFileError, match='run code when it is loaded, so it was not'):
+        read_tensors(tmp_path / 'attack.pth')
     assert compat._history_buffer_method(HistoryBuffer, 'mean') is HistoryBuffer.mean
     with pytest.raises(ValueError, match='only the statistics methods'):
         compat._history_buffer_method(torch, 'mean')
+
+
+@pytest.mark.parametrize('address', [
+    '{path}', 'http://127.0.0.1/{name}', 'https://127.0.0.1/{name}', 'torchvision://{name}',
+    'open-mmlab://{name}', 'openmmlab://{name}', 'mmcls://{name}', 's3://{path}', 'pavi://{name}'])
+@pytest.mark.parametrize('write', [
+    torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))],
+    ids=['torch.save', 'pickle'])
+def test_no_scheme_of_mmengine_runs_code(address, write, tmp_path, monkeypatch):
+    """Downloads are there already, as a second run finds them."""
+    path, made = tmp_path / 'hub' / 'checkpoints' / 'model.pth', tmp_path / 'made'
+    path.parent.mkdir(parents=True)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    urls = {'model.pth': 'http://127.0.0.1/model.pth'}
+    module = sys.modules[CheckpointLoader.__module__]
+    for listed in ('get_torchvision_models', 'get_external_models', 'get_mmcls_models'):
+        monkeypatch.setattr(module, listed, lambda: urls)
+    monkeypatch.setattr(module, 'get_deprecated_model_names', dict)
+    monkeypatch.setattr(module, 'get_file_backend', lambda *_, **__: SimpleNamespace(
+        get=lambda _: path.read_bytes()))
+    cloud = SimpleNamespace(get=lambda _: SimpleNamespace(
+        name='model.pth', download=lambda to: Path(to).write_bytes(path.read_bytes())))
+    monkeypatch.setitem(sys.modules, 'pavi', SimpleNamespace(modelcloud=cloud))
+    address = address.format(path=path, name=path.name)
+    write(dict(state_dict=Payload(os.mkdir, str(made))), path)
+    with pytest.raises(UnreadableFileError, match='run code when it is loaded, so it was not') as e:
+        CheckpointLoader.load_checkpoint(address, 'cpu')
+    assert not made.exists() and str(e.value).startswith(f'{address} is no checkpoint: ')
+    torch.save(dict(state_dict={'backbone.weight': torch.ones(2)}), path)
+    loaded = CheckpointLoader.load_checkpoint(address, 'cpu')['state_dict']
+    assert [each.tolist() for each in loaded.values()] == [[1, 1]]
+
+
+@pytest.mark.parametrize('content', [[], torch.zeros(2), dict(state_dict={}, meta=[])])
+def test_mmengine_is_given_checkpoints_only(content, tmp_path):
+    torch.save(content, tmp_path / 'model.pth')
+    with pytest.raises(UnreadableFileError, match=r'model\.pth is no checkpoint: '):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'model.pth'), 'cpu')

@@ -1,11 +1,13 @@
 import io
 import os
 import pickle
+import zipfile
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-from denseclip_mm.files import read_state_dict, read_tensors, whole_file
+from denseclip_mm.clip import read_file
+from denseclip_mm.files import UnreadableFileError, read_state_dict, read_tensors, whole_file
 
 import numpy as np
 import pytest
@@ -144,6 +146,48 @@ def test_code_in_a_file_is_not_run(wrap, protocol, tmp_path):
     assert not made.exists()
 
 
+def test_numbers_of_numpy_1(tmp_path):
+    """Which has the module under another name."""
+    content = dict(state_dict={'weight': torch.ones(2)}, best=np.float32(0.5), rows=np.arange(3))
+    torch.save(content, tmp_path / 'model.pth')
+    with zipfile.ZipFile(tmp_path / 'model.pth') as new, \
+            zipfile.ZipFile(tmp_path / 'old.pth', 'w') as old:
+        for entry in new.namelist():
+            old.writestr(entry, new.read(entry).replace(b'numpy._core', b'numpy.core'))
+    read = read_tensors(tmp_path / 'old.pth')
+    assert read['best'] == 0.5 and read['rows'].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize('name', ['a.pth', 'constants.pkl'])
+def test_an_archive_that_unpacks_to_far_more_than_its_size(name, tmp_path):
+    path = tmp_path / 'bomb.pth'
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as bomb:
+        for number in range(9):
+            with bomb.open(f'bomb/{number}{name}', 'w') as entry:
+                entry.write(bytes(2**23))
+    assert path.stat().st_size < 2**20
+    with pytest.raises(UnreadableFileError, match='it would unpack to far more than its size'):
+        read_file(path)
+
+
+@pytest.mark.parametrize('tensor', [
+    torch.zeros(1).expand(10**6, 10**6), torch.zeros(2, 2).to_sparse(),
+    torch.zeros(2, device='meta')])
+def test_tensors_of_which_the_file_has_no_numbers(tensor, tmp_path):
+    for content in (tensor, {'weight': tensor}, {'state_dict': {'weight': tensor}}):
+        torch.save(content, tmp_path / 'model.pth')
+        with pytest.raises(UnreadableFileError, match='it would unpack to far more than its size'):
+            read_tensors(tmp_path / 'model.pth')
+
+
+def test_a_header_that_promises_more_rows_than_there_are(tmp_path):
+    np.save(tmp_path / 'rows.npy', np.zeros((10, 10), np.float32))
+    content = (tmp_path / 'rows.npy').read_bytes()
+    (tmp_path / 'rows.npy').write_bytes(content.replace(b'(10, 10), }', b'(9999999, 9999999), }'))
+    with pytest.raises(UnreadableFileError, match=r'rows\.npy is no checkpoint: it is damaged'):
+        read_tensors(tmp_path / 'rows.npy')
+
+
 def test_torchscript_is_not_run(tmp_path, recwarn):
     torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / 'linear.pt')
     with pytest.raises(ValueError, match=r'linear.pt is no checkpoint: it is a TorchScript'):
@@ -177,6 +221,16 @@ def test_state_dict_bare_and_in_a_checkpoint(tmp_path):
     ({'state_dict': [1, 2]}, 'it holds no state dict'),
     ({0: torch.zeros(1)}, 'it holds no state dict'),
     (dict(state_dict={'weight': torch.zeros(1)}, meta=[1]), 'its meta is a list, not a dict'),
+    (dict(state_dict={'weight': torch.zeros(1)}, meta=[]), 'its meta is a list, not a dict'),
+    *((dict(state_dict={'weight': torch.zeros(1)}, meta=meta), fault) for meta, fault in [
+        (dict(dataset_meta=5), 'its dataset_meta is a int, not a dict'),
+        (dict(dataset_meta=dict(classes=5)), 'its classes are no list of names (int)'),
+        (dict(dataset_meta=dict(classes='sky')), 'its classes are no list of names (str)'),
+        (dict(CLASSES=('sky', None)), 'its classes are no list of names (tuple)'),
+        (dict(CLASSES=('sky', ), PALETTE=[5]),
+         'its palette is no list of colours (three numbers of 0 to 255 each)'),
+        (dict(dataset_meta=dict(classes=['sky'], palette=[[0, 0, 'x']])),
+         'its palette is no list of colours (three numbers of 0 to 255 each)')]),
 ])
 def test_files_without_a_state_dict(content, fault, tmp_path):
     torch.save(content, tmp_path / 'model.pth')

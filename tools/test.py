@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from denseclip_mm.apis.checkpoint import start_zero_shot
+from denseclip_mm.apis.checkpoint import load_checkpoint, plain_model, start_zero_shot
 from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
 from denseclip_mm.apis.mistakes import one_line, tool_parser
 
@@ -65,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         launch_on_cpu(cfg)
         runner = Runner.from_cfg(cfg)
         if cfg.get('load_from') is None:
-            start_zero_shot(getattr(runner.model, 'module', runner.model))
+            start_zero_shot(plain_model(runner.model))
+        else:
+            load_checkpoint(plain_model(runner.model), cfg.load_from)
         runner.register_hook(first_iteration)
         runner.test()
 

@@ -2,11 +2,15 @@
 """Train a segmentor. The options are those of mmseg's tools/train.py."""
 
 import argparse
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from denseclip_mm.apis.checkpoint import load_checkpoint, newest_checkpoint, plain_model
 from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
 from denseclip_mm.apis.mistakes import one_line, tool_parser
 
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
@@ -17,9 +21,26 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder of logs and checkpoints')
     parser.add_argument('--resume', action='store_true',
-                        help='go on from the last checkpoint in the work dir')
+                        help='go on from the newest checkpoint in the work dir')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     return parse_launched(parser, argv)
+
+
+def resume(cfg: Config) -> None:
+    """Go on from the newest checkpoint that can be read, with the seed of its run.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    folder = Path(cfg.work_dir)
+    if cfg.default_hooks.checkpoint.get('out_dir'):  # mmengine adds the work dir's name
+        folder = Path(cfg.default_hooks.checkpoint.out_dir) / folder.name
+    path, seed, faults = newest_checkpoint(folder)
+    for fault in faults:
+        print(f'skipped: {fault}', file=sys.stderr)
+    cfg.update(load_from=str(path), resume=True)
+    if cfg.get('randomness', {}).get('seed') is None:
+        cfg.merge_from_dict({'randomness.seed': seed})
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = load_config(args.config, options=args.cfg_options, launcher=args.launcher,
                           work_dir=args.work_dir)
         check_data(cfg, 'train_dataloader', 'val_dataloader')
-        cfg.resume = args.resume
+        if args.resume:
+            resume(cfg)
         if args.amp:
             if get_device() == 'cpu':
                 raise ValueError('--amp needs a GPU, and there is none; leave it out')
@@ -40,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not any(parameter.requires_grad for parameter in runner.model.parameters()):
             raise ValueError(f'{args.config} has nothing to learn; test it: '
                              f'tools/test.py {args.config}')
+        if cfg.get('load_from') is not None:
+            load_checkpoint(plain_model(runner.model), cfg.load_from, new_classes=not cfg.resume)
         runner.register_hook(first_iteration)
         runner.train()
 

@@ -1,45 +1,141 @@
 """Checkpoints, read as the untrusted input that they are, and taken whole or not at all."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from denseclip_mm.compat import allow_resume
-from denseclip_mm.files import read_state_dict
+from denseclip_mm.files import check_finite, read_state_dict, read_tensors
+from denseclip_mm.models.neck import PixelTextNeck
+from denseclip_mm.models.vocabulary import another_order
 from denseclip_mm.text import TextEmbeddings
 
+from mmengine import fileio
 from mmengine.logging import MMLogger
 from mmseg.models import BaseSegmentor
-from torch import nn
+from torch import Tensor, nn
+
+# Tensors with the classes in a dimension: the last layers of heads, class-specific contexts, and
+# the input channels of the wrapped neck that the score map takes. By names and dimensions.
+_CLASSES_AT = ((r'(decode|auxiliary)_head\.(\d+\.)?conv_seg\.', (1, 4), 0),
+               (r'neck\.prompt\.contexts$', (3, ), 0),
+               (r'neck\.neck\..*weight$', (4, ), 1))
 
 
-def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '') -> dict[str, Any]:
+def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
+                    new_classes: bool = False) -> dict[str, Any]:
     """Load a model's weights, every tensor of it; mmengine only warns of those that do not fit.
 
     Args:
         model: the model, or a part of it.
-        path: checkpoint file of a training or an export.
+        path: checkpoint file of a training or an export, or its address.
         prefix: of the part's tensors in the file, such as ``'neck.'``.
+        new_classes: whether the model may have another number of classes than the file, to be
+            trained from it. Tensors of this number then stay as they are, named in the log: the
+            last layer of each head, class-specific contexts, and the layer of the wrapped neck
+            that takes the score map.
 
     Returns:
         What the file says about itself (``meta``).
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no checkpoint, would run code when it is loaded, or is not of this
-            model.
+        ValueError: if it is no checkpoint, would run code when it is loaded, is not of this model,
+            was trained with its class names in another order, or holds NaN or infinite weights.
     """
-    allow_resume()  # onedl-mmengine takes the names back after each load of its own
-    state, meta = read_state_dict(path)
+    with _local(path) as file:
+        state, meta = read_state_dict(file)
+    state = {key.removeprefix(prefix): value for key, value in state.items()
+             if key.startswith(prefix)}
+    check_finite(state, path)
+    if new_classes:
+        state |= _kept(model, state, path)
     try:
-        model.load_state_dict({key.removeprefix(prefix): value for key, value in state.items()
-                               if key.startswith(prefix)})
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f'{path} is no checkpoint of this config: '
                          f'{shorten(str(error), 300)}') from None
+    if fault := _other_order(model, meta, path):
+        raise ValueError(fault)
     return meta
+
+
+def newest_checkpoint(folder: str | Path) -> tuple[Path, int | None, list[str]]:
+    """Find the newest checkpoint that a training can be resumed from.
+
+    Args:
+        folder: holds the checkpoints of the training.
+
+    Returns:
+        Its path, the seed of the run that wrote it, and what is the matter with those that are
+        newer.
+
+    Raises:
+        FileNotFoundError: if there is none; says what is the matter with those that there are.
+    """
+    faults = []
+    paths = [path for path in Path(folder).glob('*.pth') if not path.name.startswith('best_')]
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            content = read_tensors(path)
+        except (OSError, ValueError) as error:
+            faults.append(str(error))
+            continue
+        needed = {'state_dict', 'optimizer', 'message_hub', 'meta'}
+        if isinstance(content, dict) and needed <= content.keys() and isinstance(
+                content['meta'], dict):
+            return path, content['meta'].get('seed'), faults
+        faults.append(f'{path} is no checkpoint to resume from: it holds no state of an optimiser')
+    raise FileNotFoundError('; '.join(
+        [f'there is no checkpoint to resume from in {str(folder)!r} (looked from {Path.cwd()}); '
+         'without --resume the training starts anew', *faults]))
+
+
+def plain_model(model: nn.Module) -> nn.Module:
+    """The segmentor in wrappers for several processes and test time augmentation."""
+    while hasattr(model, 'module'):
+        model = model.module
+    return model
+
+
+def _other_order(model: nn.Module, meta: dict[str, Any], path: str | Path) -> str | None:
+    classes = (meta.get('dataset_meta') or {}).get('classes')
+    if not isinstance(getattr(model, 'neck', None), PixelTextNeck) or not classes:
+        return None
+    return another_order(model.neck.class_names, list(map(str, classes)), str(path))
+
+
+@contextmanager
+def _local(path: str | Path) -> Iterator[str | Path]:
+    """The file, fetched first if it is given by an address."""
+    if '://' not in str(path):
+        yield path
+        return
+    try:
+        with fileio.get_local_path(str(path)) as file:
+            yield file
+    except OSError as error:
+        raise FileNotFoundError(f'{path} could not be fetched: {error}') from None
+
+
+def _kept(model: nn.Module, state: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """The model's own tensors where the file has those of another number of classes."""
+    kept = {}
+    for key, own in model.state_dict().items():
+        theirs = state.get(key)
+        if not isinstance(theirs, Tensor) or theirs.ndim != own.ndim or theirs.shape == own.shape:
+            continue
+        if any(re.match(names, key) and own.ndim in dimensions
+               and [index for index in range(own.ndim)
+                    if own.shape[index] != theirs.shape[index]] == [place]
+               for names, dimensions, place in _CLASSES_AT):
+            kept[key] = own
+    if kept:
+        MMLogger.get_current_instance().warning(
+            '%s has another number of classes; these start anew: %s', path, ', '.join(kept))
+    return kept
 
 
 def start_zero_shot(model: BaseSegmentor) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.models.neck import PixelTextNeck
+from denseclip_mm.models.vocabulary import clean_name
 
 import torch
 from mmengine.config import Config, DictAction
@@ -129,8 +130,8 @@ def classes_of(model: BaseSegmentor, meta: dict[str, Any]) -> tuple[list[str], l
     known = getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, 'METAINFO', {})
     colour_of = {}
     for source in (known, dataset.get('metainfo', {}), meta):
-        colour_of.update(zip(source.get('classes') or (), source.get('palette') or (),
-                             strict=False))
+        colour_of.update(zip(map(clean_name, source.get('classes') or ()),
+                             source.get('palette') or (), strict=False))
     neck = getattr(model, 'neck', None)
     if isinstance(neck, PixelTextNeck):
         names = list(neck.class_names)
@@ -139,9 +140,8 @@ def classes_of(model: BaseSegmentor, meta: dict[str, Any]) -> tuple[list[str], l
                      or known.get('classes') or ())
         if len(names) != model.num_classes:
             names = [f'class {index}' for index in range(model.num_classes)]
-    if not all(name in colour_of for name in names):
-        return names, None
-    return names, [tuple(map(int, colour_of[name])) for name in names]
+    colours = [colour_of.get(clean_name(name)) for name in names]
+    return names, None if None in colours else [tuple(map(int, colour)) for colour in colours]
 
 
 def launch_on_cpu(cfg: Config) -> None:

@@ -93,7 +93,7 @@ def _describe(error: Exception, frames: list[FrameType]) -> str:
         return f'{" has the base ".join(circle)}: a circle; take one of them out'
     if _is_expected(error, frames):
         inside = not isinstance(frames[-1].f_locals.get('self'), Hook)  # which looks at all parts
-        return _key(frames) * inside + str(error)
+        return _key(frames) * inside + _last_line(str(error))
     where = _line(files, frames) if files else _key(frames)
     return f'{where}{_message(error, frames)} (--traceback shows the rest)'
 
@@ -103,13 +103,18 @@ def _message(error: Exception, frames: list[FrameType]) -> str:
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, UnpicklingError):
         return 'a checkpoint is damaged or would run code when it is loaded, so it was not read'
-    if 'Original Traceback' in text:  # a worker of a data loader quotes its trace
-        return text.strip().splitlines()[-1]
+    if 'Original Traceback' in text:
+        return _last_line(text)
     absent = re.fullmatch(r"'ConfigDict' object has no attribute '(\w+)'", text)
     if absent:
         return f'the config has no {absent[1]!r} where one is needed'
     text = shorten(text.split('. Please check whether')[0], _LONGEST)
     return f'{type(error).__name__}: {text}{_meant(text, frames)}'
+
+
+def _last_line(text: str) -> str:
+    """The message of an error in a worker of a data loader, which quotes its trace."""
+    return text.strip().splitlines()[-1] if 'Original Traceback' in text else ' '.join(text.split())
 
 
 def _meant(text: str, frames: list[FrameType]) -> str:
@@ -121,7 +126,7 @@ def _meant(text: str, frames: list[FrameType]) -> str:
         return ''
     if unknown[1]:
         known = {name for cls in getattr(build['obj_cls'], '__mro__', [build['obj_cls']])
-                 for name in signature(cls).parameters}
+                 if cls is not object for name in signature(cls).parameters}
     else:
         parent = build['registry'].parent
         known = {*build['registry'].module_dict, *(parent.module_dict if parent else ())}

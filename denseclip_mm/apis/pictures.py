@@ -1,7 +1,9 @@
 """Pictures for people: label maps in colour, grids of them, panels with score maps."""
 
 import colorsys
+import warnings
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from textwrap import fill
 
@@ -11,6 +13,9 @@ import cv2
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
+
+MOST_PIXELS = 2 * 89_478_485  # of a picture that is read: twice what Pillow warns of
 
 
 def distinct_colours(count: int) -> list[tuple[int, int, int]]:
@@ -41,15 +46,37 @@ def read_image(path: str | Path) -> np.ndarray:
     """(H, W, 3) uint8, RGB, turned as its EXIF data say.
 
     Raises:
-        ValueError: if the file is no picture, or not there.
+        ValueError: if the file is no picture, has more than ``MOST_PIXELS``, or is not there.
     """
+    check_size(path)
     try:
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error) as error:  # imdecode refuses an empty file
-        raise ValueError(f'{path} cannot be read: {error}') from None
+    except OSError as error:
+        raise ValueError(f'{path} cannot be read: {error.strerror}') from None
+    except cv2.error:  # which imdecode raises for an empty file
+        image = None
     if image is None:
         raise ValueError(f'{path} is no picture that OpenCV can read, or it is damaged')
     return image[..., ::-1]
+
+
+def check_size(path: str | Path) -> None:
+    """Refuse a picture that takes far more memory than its file, before the memory is spent.
+
+    Pillow reads the size off the header; what it cannot read, OpenCV limits to 2^30 pixels.
+
+    Raises:
+        ValueError: if it has more than ``MOST_PIXELS``.
+    """
+    try:
+        with warnings.catch_warnings(action='ignore'), Image.open(path) as header:
+            pixels = header.width * header.height
+    except Image.DecompressionBombError:  # for twice as many pixels as it warns of
+        pixels = inf
+    except Exception:  # no picture, which whoever decodes it says
+        return
+    if pixels > MOST_PIXELS:
+        raise ValueError(f'{path} has more than {MOST_PIXELS:,} pixels; cut it into parts')
 
 
 def draw_grid(columns: dict[str, list[np.ndarray | None]], path: Path) -> None:

@@ -1,6 +1,9 @@
-"""What runs beside the training loop: hooks."""
+"""What runs beside the training loop: hooks, and how files are written."""
 
+from denseclip_mm.engine.checkpoint_hook import ResumableCheckpointHook
 from denseclip_mm.engine.hooks import ChannelsLastHook, CheckClassesHook
 from denseclip_mm.engine.score_map_hook import ScoreMapVisualizationHook
+from denseclip_mm.engine.storage import WholeFileBackend, WholeVisBackend
 
-__all__ = ['ChannelsLastHook', 'CheckClassesHook', 'ScoreMapVisualizationHook']
+__all__ = ['ChannelsLastHook', 'CheckClassesHook', 'ResumableCheckpointHook',
+           'ScoreMapVisualizationHook', 'WholeFileBackend', 'WholeVisBackend']

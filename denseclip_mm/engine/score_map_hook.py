@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from denseclip_mm.apis.checkpoint import plain_model
 from denseclip_mm.apis.pictures import draw_panels
 from denseclip_mm.apis.score_map import score_map_of
 from denseclip_mm.models.neck import PixelTextNeck
@@ -82,13 +83,6 @@ class ScoreMapVisualizationHook(Hook):
                                       self.classes, loader.dataset.metainfo['palette'])
                 runner.visualizer.add_image(
                     f'score_maps_{mode}_{Path(sample.img_path).stem}', picture, runner.iter)
-
-
-def plain_model(model: nn.Module) -> nn.Module:
-    """The segmentor in wrappers for several processes and test time augmentation."""
-    while hasattr(model, 'module'):
-        model = model.module
-    return model
 
 
 def check_classes(model: nn.Module, classes: int | Sequence[str]) -> None:

@@ -4,14 +4,18 @@ Shapes: B images, K classes, S texts (classes and their synonyms).
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from mmseg.utils import dataset_aliases, get_classes
+from open_clip.tokenizer import _tokenizer
 from torch import Tensor, nn
 
 _REDUCTIONS = {'best': 'amax', 'mean': 'mean'}
+_LONGEST = 1000  # characters of a text: CLIP has 77 tokens, and takes minutes for 10^5 characters
 
 
 class Vocabulary(nn.Module):
@@ -66,48 +70,101 @@ class Vocabulary(nn.Module):
 def read_class_names(class_names: str | Sequence[str]) -> list[str]:
     """Class names of a config entry.
 
+    A file has a name a line, or is a numbered list as other projects publish them, such as
+    ``1:wall,brick wall``: numbers in order, synonyms by comma, and a first entry
+    ``invalid_class_id`` that is left out.
+
     Args:
-        class_names: a dataset alias that mmseg knows ('ade20k', 'cityscapes', ...), a file with a
-            name a line, or the names. ``a;b`` names one class by two synonyms.
+        class_names: a dataset alias that mmseg knows ('ade20k', 'cityscapes', ...), a file, or the
+            names. ``a;b`` names one class by two synonyms.
 
     Returns:
-        The names, white space trimmed.
+        The names, as :func:`clean_name` gives them.
 
     Raises:
-        ValueError: if the string is neither alias nor file, there is no name, a name or synonym is
-            empty, or two are the same.
+        ValueError: if the string is neither alias nor file, the file is no UTF-8, there is no name,
+            a name is no text, has a comma or a number before it, or a name or synonym is empty, has
+            more than 1,000 characters, or is the same as another to CLIP's tokenizer.
 
     Examples:
-        >>> read_class_names(['road ', 'tree;bush'])
-        ['road', 'tree;bush']
+        >>> read_class_names(['road ', 'tree;bush', 'traffic_light'])
+        ['road', 'tree;bush', 'traffic light']
         >>> read_class_names('cityscapes')[:3]
         ['road', 'sidewalk', 'building']
     """
     source = 'class_names'
     if isinstance(class_names, str):
-        source = f'class_names={class_names!r}'
-        path = Path(class_names).expanduser()
+        source = f'class_names={shorten(class_names, 200)!r}'
         if class_names in _aliases():
             class_names = get_classes(class_names)
-        elif path.is_file():
-            class_names = path.read_text(encoding='utf-8').splitlines()
+        elif _is_file(class_names):
+            class_names = _read_list(Path(class_names).expanduser(), source)
         else:
             raise ValueError(f'{source} is neither a file nor a dataset that mmseg knows '
                              f'({", ".join(sorted(_aliases()))})')
-    names = [name.strip() for name in class_names]
+    if not isinstance(class_names, Sequence):
+        raise ValueError(f'{source} is a {type(class_names).__name__}; give a list of names')
+    for index, name in enumerate(class_names):
+        if not isinstance(name, str):
+            raise ValueError(f'{source}: name {index} is {name!r}, which is no text; quote it')
+    names = [clean_name(name) for name in class_names]
     if not names:
         raise ValueError(f'{source} holds no names')
-    owner: dict[str, int] = {}
+    owner: dict[tuple[int, ...], tuple[int, str]] = {}
     for index, name in enumerate(names):
+        _check_form(name, f'{source}: name {index} ({shorten(name, 100)!r})')
         for text in split_synonyms(name):
-            if not text:
-                raise ValueError(f'{source}: name {index} ({name!r}) is empty or has an empty '
-                                 'synonym')
-            if text.lower() in owner:
-                raise ValueError(f'{source}: {text!r} stands twice, as class {owner[text.lower()]} '
-                                 f'and as class {index}; the text tower could not tell them apart')
-            owner[text.lower()] = index
+            first, other = owner.setdefault(tuple(_tokenizer.encode(text)), (index, text))
+            if other is text:
+                continue
+            if first == index:
+                raise ValueError(f'{source}: name {index} ({name!r}) holds {text!r} twice')
+            same = 'stands twice' if text.lower() == other.lower() else f'is {other!r} once more'
+            raise ValueError(f'{source}: {text!r} {same}, as class {first} and as class {index}; '
+                             'the text tower could not tell them apart')
     return names
+
+
+def clean_name(name: str) -> str:
+    r"""A name as it is read: ``_`` is a space, as in CoOp.
+
+    White space is trimmed and counts as one space; byte-order marks, zero-width and control
+    characters are taken out.
+
+    Examples:
+        >>> clean_name('\ufefftraffic_light  \n'), clean_name('zero\u200bwidth')
+        ('traffic light', 'zerowidth')
+    """
+    shown = (each for each in name.replace('_', ' ')
+             if each.isspace() or unicodedata.category(each) not in ('Cc', 'Cf'))
+    return ' '.join(''.join(shown).split())
+
+
+def another_order(names: Sequence[str], classes: Sequence[str], owner: str) -> str | None:
+    """Say where classes are those of a model in another order.
+
+    Names may differ, as words for the same classes do; two or more that stand at the place of
+    another class are an error.
+
+    Args:
+        names: the model's.
+        classes: those of a dataset or a checkpoint.
+        owner: of ``classes``, for the message.
+
+    Examples:
+        >>> another_order(['road;street', 'tree'], ['street', 'plant'], 'the training set')
+        >>> another_order(['road', 'tree'], ['tree', 'road'], 'the training set')[:59]
+        "the training set has the model's classes in another order: "
+    """
+    place = {text.lower(): index for index, name in enumerate(names)
+             for text in split_synonyms(name)}
+    own = [clean_name(name).lower() for name in classes]
+    moved = [index for index, name in enumerate(own) if place.get(name, index) != index]
+    if len(moved) < 2:
+        return None
+    first = moved[0]
+    return (f"{owner} has the model's classes in another order: {own[first]!r} is its class "
+            f'{first} and class {place[own[first]]} of the model; the place of a name is its label')
 
 
 def parse_class_names(text: str) -> str | list[str]:
@@ -126,7 +183,8 @@ def parse_class_names(text: str) -> str | list[str]:
         >>> parse_class_names('ade20k')
         'ade20k'
     """
-    names = [name.strip() for name in re.split(r',?\s*\n\s*|,', text.strip())]
+    lines = '\n'.join(filter(None, map(str.strip, text.split('\n'))))
+    names = [name.strip() for name in re.split(r',?\n|,', lines)]
     if len(names) == 1 and (names[0] in _aliases() or Path(names[0]).suffix == '.txt'):
         return names[0]
     return names
@@ -140,6 +198,45 @@ def split_synonyms(name: str) -> list[str]:
         ['tree', 'bush']
     """
     return [text.strip() for text in name.split(';')]
+
+
+def _check_form(name: str, where: str) -> None:
+    """Refuse what is another way to write a list."""
+    if not all(split_synonyms(name)):
+        raise ValueError(f'{where} is empty or has an empty synonym')
+    if max(map(len, split_synonyms(name))) > _LONGEST:
+        raise ValueError(f'{where} has more than {_LONGEST} characters')
+    if ',' in name:
+        raise ValueError(f'{where} has a comma; a semicolon joins synonyms, and classes are names '
+                         'of their own (in a file a line each)')
+    if re.match(r'\d+\s*:', name):
+        raise ValueError(f'{where} starts with a number; such lists are read from files only, and '
+                         'all lines need theirs, in order')
+
+
+def _read_list(path: Path, source: str) -> list[str]:
+    """The lines of a file; those of a numbered list without number and with ``;`` for commas."""
+    try:
+        text = path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError:
+        raise ValueError(f'{source} is no text in UTF-8; save it as such') from None
+    lines = text.removesuffix('\n').split('\n') if text else []
+    numbered = [re.fullmatch(r'\s*(\d+)\s*:(.*)', line) for line in lines]
+    if not numbered or not all(numbered):
+        return lines
+    numbers = [int(match[1]) for match in numbered]
+    if numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] > 1:
+        raise ValueError(f'{source}: the numbers before the names are not 0, 1, 2, ... or 1, 2, '
+                         '3, ... in order; the place of a name is its label')
+    names = [match[2].replace(',', ';') for match in numbered]
+    return names[names[0].strip() == 'invalid_class_id':]
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).expanduser().is_file()
+    except (OSError, RuntimeError):  # a name too long; no home
+        return False
 
 
 def _aliases() -> set[str]:

@@ -220,8 +220,9 @@ def test_onnx(tiny_resnet, tiny_vit, tmp_path, kind) -> None:
     assert (held > with_tower) == (kind == 'pre-model')
 
 
-def test_onnx_that_differs_is_not_written(tiny_resnet, tmp_path, monkeypatch) -> None:
-    model = init_model(*write_model(tiny_resnet, tmp_path, NECKS['templates']), device='cpu')
+def test_onnx_that_differs_is_not_written(tiny_vit, tmp_path, monkeypatch) -> None:
+    files = write_model(tiny_vit, tmp_path, NECKS['templates'], 'CLIPVisionTransformer')
+    model = init_model(*files, device='cpu')
     original = WholeImage.forward
 
     def forward(self: WholeImage, images: torch.Tensor) -> torch.Tensor:
@@ -233,8 +234,8 @@ def test_onnx_that_differs_is_not_written(tiny_resnet, tmp_path, monkeypatch) ->
     assert not list((tmp_path / 'out').iterdir())
 
 
-def test_the_tool(tiny_resnet, tmp_path, run_tool, succeed) -> None:
-    given = write_model(tiny_resnet, tmp_path, NECKS['post-model'])
+def test_the_tool(tiny_vit, tmp_path, run_tool, succeed) -> None:
+    given = write_model(tiny_vit, tmp_path, NECKS['post-model'], 'CLIPVisionTransformer')
     succeed('export', *given, '--out', 'there', '--sizes', '64x64', cwd=tmp_path)
     assert sorted(path.name for path in (tmp_path / 'there').iterdir()) == [
         'config.py', 'model.onnx', 'model.pth']
@@ -248,8 +249,24 @@ def test_the_tool(tiny_resnet, tmp_path, run_tool, succeed) -> None:
     refused = run_tool('export', given[0], 'none.pth', cwd=tmp_path)
     assert refused.returncode == 1
     assert "error: there is no checkpoint 'none.pth'" in refused.stderr
-    given = write_model(tiny_resnet, tmp_path / 'pre', NECKS['pre-model'])
+    given = write_model(tiny_vit, tmp_path / 'pre', NECKS['pre-model'], 'CLIPVisionTransformer')
     refused = run_tool('export', *given, '--out', 'nowhere', cwd=tmp_path)
     assert refused.returncode == 1
     assert 'error: VisualContext asks the text tower' in refused.stderr
     assert not (tmp_path / 'nowhere').exists()
+
+
+def test_the_tool_exports_other_names(tmp_path, run_tool, succeed) -> None:
+    """Of a zero-shot config: both kinds of file answer to them."""
+    config = ROOT / 'configs/demo/zero_shot_scenes.py'
+    words = (config, 'none', '--classes', 'snow;ice, red star, grass', '--sizes', '64x64')
+    succeed('export', *words, '--out', 'there', cwd=tmp_path)
+    exported = Predictor(tmp_path / 'there/config.py', tmp_path / 'there/model.pth', device='cpu')
+    assert exported.class_names == ['snow;ice', 'red star', 'grass']
+    session = onnxruntime.InferenceSession(tmp_path / 'there/model.onnx')
+    logits, = session.run(None, {'images': IMAGES.numpy()})
+    expected = logits_of(exported.model, IMAGES)
+    assert logits.shape == expected.shape == (2, 3, 64, 96)
+    assert (torch.from_numpy(logits) - expected).abs().max() < 1e-4 * expected.abs().max()
+    refused = run_tool('export', config, 'none', '--classes', 'snow', cwd=tmp_path)
+    assert refused.returncode == 1 and "error: 'snow' alone leaves nothing" in refused.stderr

@@ -3,7 +3,12 @@
 import re
 from pathlib import Path
 
-from denseclip_mm.models.vocabulary import read_class_names, split_synonyms
+from denseclip_mm.models.vocabulary import (
+    another_order,
+    parse_class_names,
+    read_class_names,
+    split_synonyms,
+)
 
 import pytest
 from mmengine import Config
@@ -74,7 +79,13 @@ def test_split_synonyms(name: str, texts: list[str]) -> None:
     (['cat', 'dog', 'cat'], "'cat' stands twice, as class 0 and as class 2"),
     (['cat', 'dog', ' Cat '], "'Cat' stands twice, as class 0 and as class 2"),
     (['cat;kitten', 'dog', 'KITTEN'], "'KITTEN' stands twice, as class 0 and as class 2"),
-    (['cat', 'dog;dog'], "'dog' stands twice, as class 1 and as class 1"),
+    (['cat', 'dog;dog'], r"name 1 \('dog;dog'\) holds 'dog' twice"),
+    (['cat', 'dog; Dog'], r"name 1 \('dog; Dog'\) holds 'Dog' twice"),
+    (['road - side', 'road-side'], "'road-side' is 'road - side' once more, as class 0 and as"),
+    (['cat', 'traffic light', 'Traffic__light'], "'Traffic light' stands twice, as class 1"),
+    (['cat', '\u200b'], r"name 1 \(''\) is empty"),
+    (['building, edifice', 'sky'], r"name 0 \('building, edifice'\) has a comma; a semicolon"),
+    (['sky', '1:wall'], r"name 1 \('1:wall'\) starts with a number; such lists are read from"),
 ])
 @pytest.mark.parametrize('as_file', [False, True])
 def test_faulty_names(names: list[str], message: str, as_file: bool, tmp_path: Path) -> None:
@@ -87,8 +98,73 @@ def test_faulty_names(names: list[str], message: str, as_file: bool, tmp_path: P
         read_class_names(source)
 
 
+@pytest.mark.parametrize('name', ['x' * 10**5, f'cat;{"etaoin" * 200}', 'a cat ' * 200])
+def test_names_of_very_many_characters(name: str) -> None:
+    """Before the tokenizer takes minutes for them."""
+    with pytest.raises(ValueError, match=r'name 1 .* has more than 1000 characters') as error:
+        read_class_names(['dog', name])
+    assert len(str(error.value)) < 300
+    assert len(parse_class_names(f'a{" " * 10**5}b,\n\n{"c " * 10**5}')) == 2
+
+
 @pytest.mark.parametrize('unknown', ['ade21k', 'no/such/file.txt', '.', ''])
 def test_neither_alias_nor_file(unknown: str) -> None:
     with pytest.raises(ValueError, match=f"^class_names='{re.escape(unknown)}' is neither a file "
                        r'nor a dataset that mmseg knows \(.*\bade20k\b.*\bcityscapes\b.*\)$'):
         read_class_names(unknown)
+
+
+@pytest.mark.parametrize('name', [
+    '\ufefftraffic light', 'traffic\u200b light', 'traffic  light', 'traffic\u00a0light',
+    'traffic_light', 'traffic\tlight\x07', '\u202atraffic light\u202c'])
+def test_what_cannot_be_seen_is_no_part_of_a_name(name: str) -> None:
+    assert read_class_names([name, 'sky']) == ['traffic light', 'sky']
+
+
+@pytest.mark.parametrize(('text', 'names'), [
+    ('0:invalid_class_id\n1:wall,walls,brick_wall\n2:sky\n', ['wall;walls;brick wall', 'sky']),
+    ('0:wall\n1: sky, skies', ['wall', 'sky; skies']),
+    ('1 : wall\n2 : sky', ['wall', 'sky']),
+    ('\ufeffcat\ndog\x0chound\n', ['cat', 'dog hound']),
+])
+def test_lists_of_other_projects(text: str, names: list[str], tmp_path: Path) -> None:
+    (tmp_path / 'names.txt').write_text(text, encoding='utf-8')
+    assert read_class_names(str(tmp_path / 'names.txt')) == names
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    ('Katze\nHund'.encode('utf-16'), r'names.txt. is no text in UTF-8; save it as such'),
+    ('Tür'.encode('latin-1'), r'names.txt. is no text in UTF-8'),
+    (b'1:wall\n3:sky', r'names.txt.: the numbers before the names are not 0, 1, 2'),
+    (b'7:wall\n8:sky', r'the numbers before the names are not'),
+])
+def test_files_that_are_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / 'names.txt').write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_class_names(str(tmp_path / 'names.txt'))
+
+
+@pytest.mark.parametrize(('names', 'message'), [
+    ([True, 'cat'], 'name 0 is True, which is no text; quote it'),
+    (None, 'class_names is a NoneType; give a list of names'),
+    ('x' * 10**5, 'is neither a file nor a dataset'),
+])
+def test_what_is_no_list_of_names(names: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        read_class_names(names)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(('names', 'classes', 'moved'), [
+    (['road', 'tree'], ['tree', 'road'], True),
+    (['road;street', 'tree;bush', 'car'], ['bush', 'Street', 'van'], True),
+    (['background', 'road', 'tree'], ['road', 'tree', 'car'], True),
+    (['road', 'traffic light'], ['road ', 'traffic_light'], False),
+    (['street', 'plant'], ['road', 'tree'], False),
+    (['screen', 'projection screen'], ['monitor', 'screen'], False),  # other words, no other order
+])
+def test_another_order(names: list[str], classes: list[str], moved: bool) -> None:
+    fault = another_order(names, classes, 'the training set')
+    assert bool(fault) == moved
+    if moved:
+        assert fault.startswith("the training set has the model's classes in another order: '")

@@ -118,18 +118,11 @@ def save(tiny_resnet, tmp_path) -> Callable[[str], PixelTextNeck]:
 
 
 @pytest.fixture
-def draw(tmp_path, monkeypatch, capsys, load_tool) -> Callable[..., str]:
+def draw(tmp_path, run_tool) -> Callable[..., str]:
     """Calls the tool as a command line would; returns what it printed, or its error."""
-    tool = load_tool('analysis_tools/draw_contexts')
-    monkeypatch.chdir(tmp_path)
-
     def draw(*words: str) -> str:
-        monkeypatch.setattr(sys, 'argv', ['draw_contexts.py', *words])
-        try:
-            tool.main()
-        except SystemExit as error:
-            return str(error)
-        return capsys.readouterr().out
+        done = run_tool('analysis_tools/draw_contexts', *words, cwd=tmp_path)
+        return done.stderr.removesuffix('\n') if done.returncode else done.stdout
     return draw
 
 

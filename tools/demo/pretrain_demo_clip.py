@@ -63,7 +63,8 @@ class DemoCLIP(nn.Module):
         state |= self.text.tower.state_dict()
         state['logit_scale'] = self.logit_scale.detach()
         return {key: value.half() if value.is_floating_point() else value
-                for key, value in state.items() if key != 'attn_mask'}
+                for key, value in state.items()
+                if not key.endswith(('attn_mask', 'position_grid'))}
 
 
 class CellClipLoss(ClipLoss):

@@ -1,0 +1,164 @@
+"""A run that dies loses nothing: checkpoints, their order, and the runs that go on from them."""
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+from denseclip_mm.engine import WholeFileBackend
+from denseclip_mm.files import read_tensors
+
+import numpy as np
+import pytest
+import torch
+from mmengine.fileio import get_file_backend
+
+SHORT = """
+train_dataloader = dict(batch_size=2, num_workers={workers}, dataset=dict(
+    image_size=64, pipeline=[
+        dict(type='RandomFlip', prob=0.5), dict(type='PhotoMetricDistortion'),
+        dict(type='PackSegInputs')]))
+val_dataloader = dict(num_workers={workers}, persistent_workers={workers} > 0,
+                      dataset=dict(image_size=64, length=2))
+test_dataloader = val_dataloader
+train_cfg = dict(max_iters=8, val_interval=2)
+model = dict(neck=dict(context_decoder=dict(dropout=0.3)))
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval={interval}, {options}))
+randomness = dict(_delete_=True, seed={seed})
+"""
+
+
+@pytest.fixture
+def config(tmp_path, small_demo) -> Callable[..., Path]:
+    """Writes the config of a training of 8 steps with dropout and random colours."""
+    def write(workers: int = 0, interval: int = 3, seed: int | None = 0,
+              options: str = 'max_keep_ckpts=10') -> Path:
+        path = tmp_path / f'small{workers}.py'
+        path.write_text(small_demo + SHORT.format(
+            workers=workers, interval=interval, seed=seed, options=options))
+        return path
+    return write
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(path)['state_dict']
+
+
+def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+
+
+@pytest.mark.parametrize(('workers', 'seed'), [(0, 0), (2, 0), (2, None)])
+def test_a_resumed_run_equals_the_unbroken_one(workers, seed, config, tmp_path, succeed):
+    """To the bit, from several iterations on; also one whose seed was drawn."""
+    path, whole = config(workers, seed=seed), tmp_path / 'whole'
+    succeed('train', path, '--work-dir', whole, cwd=tmp_path)
+    unbroken = weights(whole / 'iter_8.pth')
+    for stopped in (3, 6):
+        part = tmp_path / f'from{stopped}'
+        part.mkdir()
+        os.link(whole / f'iter_{stopped}.pth', part / f'iter_{stopped}.pth')
+        random.seed(stopped)
+        np.random.seed(stopped)
+        torch.manual_seed(stopped)
+        output = succeed('train', path, '--work-dir', part, '--resume', cwd=tmp_path)
+        assert 'will not equal' not in output and f'iter: {stopped}' in output
+        assert_equal(unbroken, weights(part / 'iter_8.pth'))
+
+
+@pytest.mark.parametrize(('option', 'fault'), [
+    ('train_dataloader.batch_size=3', 'had batch_size=2, this one 3'),
+    ('train_dataloader.num_workers=1', 'had num_workers=0, this one 1'),
+    ('randomness.seed=7', 'had seed=0, this one'),
+    ('optim_wrapper.accumulative_counts=2', 'between two steps of the optimiser'),
+    (None, 'its checkpoint holds no random state'),
+])
+def test_what_cannot_be_repeated_is_said(option, fault, config, tmp_path, succeed):
+    train = ['train', config(), '--work-dir', 'work', '--cfg-options']
+    succeed(*train, 'train_cfg.max_iters=3', cwd=tmp_path)
+    if option is None:
+        path = tmp_path / 'work/iter_3.pth'
+        content = read_tensors(path)
+        del content['random_state']
+        torch.save(content, path)
+    output = succeed(*train, 'train_cfg.max_iters=4', *([option] if option else []), '--resume',
+                     cwd=tmp_path)
+    said = [line for line in output.splitlines() if 'will not equal the unbroken one' in line]
+    assert len(said) == 1 and fault in said[0]
+
+
+class Died(BaseException):
+    """Stands for SIGKILL."""
+
+
+def test_the_old_checkpoint_goes_last(config, tmp_path, succeed):
+    """Wherever saving dies, one checkpoint of each kind is whole; at the end there is one."""
+    path = config(interval=2, options="max_keep_ckpts=1, save_best='mIoU', rule='less'")
+    seen = []
+    put = WholeFileBackend.put
+
+    def watched(self: WholeFileBackend, obj: bytes, filepath: str) -> None:
+        before = sorted(each.name for each in (tmp_path / 'work').glob('*.pth'))
+        put(self, obj, filepath)
+        seen.append((Path(filepath).name, before))
+
+    with patch.object(WholeFileBackend, 'put', watched):
+        succeed('train', path, '--work-dir', 'work', cwd=tmp_path)
+    assert len(seen) >= 5
+    for name, before in seen[1:]:
+        assert any(each.startswith('iter_') for each in before), (name, before)
+    kinds = [each.name.split('_')[0] for each in (tmp_path / 'work').glob('*.pth')]
+    assert sorted(kinds) == ['best', 'iter']
+
+
+def test_local_files_are_written_whole(tmp_path):
+    target = tmp_path / 'deep/iter_1.pth'
+    backend = get_file_backend(str(target))
+    backend.put(b'old', str(target))
+    with patch('os.replace', side_effect=Died), pytest.raises(Died):
+        backend.put(b'new', target)
+    backend.put_text('text', tmp_path / 'last')
+    assert target.read_bytes() == b'old' and (tmp_path / 'last').read_text() == 'text'
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_checkpoint(config, tmp_path, succeed, run_tool,
+                                                                  full_disk):
+    train = ['train', config(options='max_keep_ckpts=1'), '--work-dir', 'work']
+    succeed(*train, '--cfg-options', 'train_cfg.max_iters=3', cwd=tmp_path)
+    before = (tmp_path / 'work/iter_3.pth').read_bytes()
+    with full_disk(200_000):
+        done = run_tool(*train, '--resume', cwd=tmp_path)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith('error: [Errno 27]')
+    assert 'iter_6.pth' in done.stderr.splitlines()[-1]
+    assert [each.name for each in (tmp_path / 'work').glob('*.pth')] == ['iter_3.pth']
+    assert (tmp_path / 'work/iter_3.pth').read_bytes() == before
+
+
+def test_resumes_from_the_newest_whole_checkpoint(config, tmp_path, succeed, run_tool):
+    train = ['train', config(interval=2), '--work-dir', 'work']
+    none = run_tool(*train, '--resume', cwd=tmp_path)
+    assert none.returncode == 1
+    assert none.stderr.startswith("error: there is no checkpoint to resume from in 'work'")
+
+    succeed(*train, '--cfg-options', 'train_cfg.max_iters=6', cwd=tmp_path)
+    newest = tmp_path / 'work/iter_6.pth'
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    other = tmp_path / 'work/iter_4.pth'
+    torch.save(dict(state_dict=weights(other)), other)
+    (tmp_path / 'work/last_checkpoint').write_text('')
+    output = succeed(*train, '--resume', cwd=tmp_path)
+    skipped = [line for line in output.splitlines() if line.startswith('skipped: ')]
+    assert len(skipped) == 2
+    assert 'iter_4.pth is no checkpoint to resume from' in skipped[0]
+    assert 'iter_6.pth is no checkpoint: it is cut short' in skipped[1]
+    assert 'iter: 2' in output
+
+    for path in (tmp_path / 'work').glob('*.pth'):
+        path.write_bytes(b'')
+    none = run_tool(*train, '--resume', cwd=tmp_path)
+    assert none.returncode == 1 and none.stderr.count('it is empty') == 4
+    assert len(none.stderr.strip().splitlines()) == 1
