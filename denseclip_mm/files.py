@@ -6,6 +6,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOSPC
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import shorten
@@ -207,6 +208,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     Args:
         path: the target; a folder is possible where there is none yet.
 
+    Raises:
+        OSError: if the disk is full or may not be written; names the target.
+
     Yields:
         A path of the target's name, in a folder of its own beside the target. What else the block
         writes into that folder, such as ONNX's external data, goes along.
@@ -229,5 +233,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             os.replace(part, path)
         except OSError as error:
             if error.filename is None or Path(error.filename).is_relative_to(folder):
-                error.filename, error.filename2 = str(path), None
+                raise OSError(error.errno or ENOSPC, error.strerror or str(error),
+                              str(path)) from error
+            raise
+        except RuntimeError as error:
+            if 'inline_container' in str(error):  # as torch.save ends where a disk is full
+                raise OSError(ENOSPC, 'could not be written; is the disk full?',
+                              str(path)) from error
             raise

@@ -7,7 +7,6 @@ python tools/app.py configs/denseclip_fpn.py work_dirs/denseclip_fpn/iter_80000.
 Everything stays on this machine: the page asks nobody else for fonts or scripts.
 """
 
-import argparse
 import html
 import os
 import sys
@@ -19,7 +18,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.inference import Prediction, Predictor
+from denseclip_mm.apis import Prediction, Predictor
+from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.apis.pictures import read_image
 from denseclip_mm.demo.scenes import draw
 from denseclip_mm.models.vocabulary import parse_class_names, read_class_names, split_synonyms
@@ -273,8 +273,7 @@ def build_page(segmenter: Segmenter, examples: list[str]) -> gr.Blocks:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Load the model and serve the page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__)
     parser.add_argument('config', nargs='?', default=DEMO,
                         help='config file (default: configs/demo/zero_shot_scenes.py)')
     parser.add_argument('checkpoint', nargs='?',
@@ -283,10 +282,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='0.0.0.0 lets other machines see the page (default: %(default)s)')
     parser.add_argument('--port', type=int, default=7860, help='(default: %(default)s)')
     args = parser.parse_args(argv)
-    try:
+    with one_line(args.traceback):
         segmenter = Segmenter(Predictor(args.config, args.checkpoint))
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
     with tempfile.TemporaryDirectory() as folder:
         examples = [f'{folder}/scene-{index}.png' for index in EXAMPLES]
         for path, index in zip(examples, EXAMPLES, strict=True):
