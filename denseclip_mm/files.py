@@ -18,8 +18,7 @@ from safetensors.torch import load_file
 
 _MOST_UNPACKED = 2**26  # bytes beyond the size of an archive; only a program's text is compressed
 
-_UNPACKS = ('it unpacks to far more than its size, as no archive of torch does, so it was not '
-            'unpacked')
+_UNPACKS = 'it would unpack to far more than its size, so it was not unpacked'
 
 # What may stand in a file beside tensors: numpy's numbers, also as numpy 1 names them. ``compat``
 # adds what mmengine writes into its checkpoints. It holds during our own loads only.
@@ -67,7 +66,9 @@ def read_tensors(path: str | Path, what: str = 'checkpoint', *,
         new = set(ALLOWED) - set(torch.serialization.get_safe_globals())
         with torch.serialization.safe_globals(list(new)), \
                 warnings.catch_warnings(action='ignore'):  # of kinds of files that it then refuses
-            return torch.load(path, map_location=map_location, weights_only=True)
+            content = torch.load(path, map_location=map_location, weights_only=True)
+        _check_tensors(content)
+        return content
 
 
 def read_state_dict(path: str | Path,
@@ -85,10 +86,41 @@ def read_state_dict(path: str | Path,
     if not state or not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise UnreadableFileError(f'{path} is no {what}: it holds no state dict')
     meta = content.get('meta')
-    if meta is not None and not isinstance(meta, dict):
-        raise UnreadableFileError(
-            f'{path} is no {what}: its meta is a {type(meta).__name__}, not a dict')
+    if fault := _fault_of_meta({} if meta is None else meta):
+        raise UnreadableFileError(f'{path} is no {what}: {fault}')
     return {key.removeprefix('module.'): value for key, value in state.items()}, meta or {}
+
+
+def _check_tensors(content: Any) -> None:
+    """Refuse tensors that take more memory than they have in the file, or have no numbers there."""
+    if isinstance(content, dict):
+        state = content.get('state_dict')
+        content = [*content.values(), *(state.values() if isinstance(state, dict) else ())]
+    for value in content if isinstance(content, list) else [content]:
+        if isinstance(value, torch.Tensor) and (
+                value.layout != torch.strided or value.is_meta or value.is_quantized
+                or value.nbytes > value.untyped_storage().nbytes()):
+            raise ValueError(_UNPACKS)
+
+
+def _fault_of_meta(meta: Any) -> str | None:
+    """What is the matter with what a checkpoint says about itself and its classes."""
+    if not isinstance(meta, dict):
+        return f'its meta is a {type(meta).__name__}, not a dict'
+    named = meta.get('dataset_meta') or {}
+    if not isinstance(named, dict):
+        return f'its dataset_meta is a {type(named).__name__}, not a dict'
+    for source, keys in ((meta, ('CLASSES', 'PALETTE')), (named, ('classes', 'palette'))):
+        classes, palette = (source.get(key) for key in keys)
+        if classes is not None and not (isinstance(classes, list | tuple) and all(
+                isinstance(name, str) for name in classes)):
+            return f'its classes are no list of names ({type(classes).__name__})'
+        if palette is not None and not (isinstance(palette, list | tuple) and all(
+                isinstance(colour, list | tuple) and len(colour) == 3
+                and all(isinstance(part, int | float) and 0 <= part <= 255 for part in colour)
+                for colour in palette)):
+            return 'its palette is no list of colours (three numbers of 0 to 255 each)'
+    return None
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
 from denseclip_mm.apis.inference import Prediction, Predictor
-from denseclip_mm.apis.pictures import draw_panels
+from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.apis.pictures import check_size, draw_panels
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import parse_class_names
 
@@ -110,6 +111,7 @@ def readable(path: Path) -> Path | np.ndarray:
     """
     if cv2.haveImageReader(str(path)):
         return path
+    check_size(path)
     try:
         with Image.open(path) as picture:
             return np.asarray(ImageOps.exif_transpose(picture).convert('RGB'))
@@ -212,8 +214,7 @@ def _is_output(filename: str | None, out: Path) -> bool:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help="checkpoint file; 'none' for a zero-shot config")
     parser.add_argument('inputs', nargs='+', help='pictures, videos, folders or quoted globs')
@@ -231,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Predict all inputs."""
     args = parse_args(argv)
     logging.getLogger('mmengine').setLevel(logging.WARNING)
-    try:
+    with one_line(args.traceback):
         files = find_inputs(args.inputs, args.out)
         predictor = Predictor(
             args.config, None if args.checkpoint == 'none' else args.checkpoint,
@@ -243,8 +244,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif 'score_maps' in args.outputs and not predictor.has_score_map:
             raise ValueError(f'the model of {args.config} has no score map')
         claim(args.out, predictor, args)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
     print(f'{len(predictor.class_names)} classes, answered by the {predictor.answers}')
     broken = []
     for name, path in tqdm(files.items(), unit='file'):

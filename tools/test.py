@@ -3,12 +3,12 @@
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from denseclip_mm.apis.checkpoint import load_checkpoint, plain_model, start_zero_shot
 from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
+from denseclip_mm.apis.mistakes import one_line, tool_parser
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description='Test (and evaluate) a segmentor')
+    parser = tool_parser('Test (and evaluate) a segmentor')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?',
                         help='checkpoint file; none for a zero-shot config')
@@ -62,26 +62,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Build the runner of the config and test."""
     args = parse_args(argv)
     logging.raiseExceptions = False  # of a log on a full disk, which is said where it matters
-    try:
+    with one_line(args.traceback) as first_iteration:
         cfg = load_config(args.config, options=args.cfg_options, launcher=args.launcher,
                           work_dir=args.work_dir)
         apply_options(cfg, args)
         check_data(cfg, 'test_dataloader')
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    launch_on_cpu(cfg)
-    runner = Runner.from_cfg(cfg)
-    try:
+        launch_on_cpu(cfg)
+        runner = Runner.from_cfg(cfg)
         if cfg.get('load_from') is None:
             start_zero_shot(plain_model(runner.model))
         else:
             load_checkpoint(plain_model(runner.model), cfg.load_from)
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    try:
+        runner.register_hook(first_iteration)
         runner.test()
-    except OSError as error:  # such as a full disk; a data worker's ends with the error itself
-        sys.exit(f'error: {str(error).splitlines()[-1]}')
 
 
 if __name__ == '__main__':

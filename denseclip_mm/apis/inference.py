@@ -13,7 +13,7 @@ from typing import Any
 from denseclip_mm.apis.checkpoint import load_checkpoint, start_zero_shot
 from denseclip_mm.apis.config import classes_of, load_config
 from denseclip_mm.apis.open_vocabulary import answer_names, has_names, view_of
-from denseclip_mm.apis.pictures import distinct_colours, paint, read_image
+from denseclip_mm.apis.pictures import distinct_colours, load_image, paint, shown
 from denseclip_mm.apis.score_map import segment
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
@@ -23,7 +23,9 @@ import numpy as np
 import torch
 from mmengine.dataset import Compose
 from mmseg.apis import init_model
+from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.models import BaseSegmentor
+from mmseg.registry import TRANSFORMS
 from torch import Tensor, nn
 
 
@@ -32,7 +34,7 @@ class Prediction:
     """A segmented picture.
 
     Attributes:
-        image: (H, W, 3) uint8, RGB.
+        image: (H, W, 3) uint8, RGB; what has more than 8 bits is scaled, for showing alone.
         labels: (H, W), indices of ``class_names``.
         score_map: (K, H, W) cosine of every pixel with every class, as the model's own inference
             gives it: interpolated bilinearly from the cells, windows of slide inference averaged.
@@ -103,7 +105,8 @@ class Predictor:
         model: the segmentor that answers; its own names or others, see :meth:`set_class_names`.
 
     Args:
-        config: config file; its ``test_pipeline`` starts with a loading step.
+        config: config file; its ``test_pipeline`` starts with a loading step, which files go
+            through.
         checkpoint: checkpoint file; None for a zero-shot model.
         device: where it runs; None takes a GPU if there is one.
         class_names: other names for the model, see :meth:`set_class_names`.
@@ -131,9 +134,9 @@ class Predictor:
         cfg = load_config(str(config), options=None, launcher='none', work_dir=None)
         device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         model = init_model(cfg, device=device)
-        self.pipeline = Compose([  # of pictures that are loaded already
-            dict(type='LoadImageFromNDArray'),
-            *(step for step in cfg.test_pipeline[1:] if step.type != 'LoadAnnotations')])
+        self.loading = TRANSFORMS.build(cfg.test_pipeline[0])
+        self.pipeline = Compose(
+            [step for step in cfg.test_pipeline[1:] if step.type != 'LoadAnnotations'])
         meta = {}
         if checkpoint is None:
             start_zero_shot(model)
@@ -187,7 +190,8 @@ class Predictor:
             image: a file, or (H, W, 3) uint8, RGB.
 
         Raises:
-            ValueError: if the file is no picture.
+            ValueError: if the config's loading step cannot read the file, or gives it other
+                channels than the model takes.
         """
         image, inputs, sample = self._prepare(image)
         return _predict(self.model, image, inputs, sample)
@@ -199,7 +203,8 @@ class Predictor:
             image: a file, or (H, W, 3) uint8, RGB.
 
         Raises:
-            ValueError: if the file is no picture.
+            ValueError: if the config's loading step cannot read the file, or gives it other
+                channels than the model takes.
         """
         self._picture = (*self._prepare(image), KeptFeatures(self.model.backbone))
 
@@ -225,11 +230,22 @@ class Predictor:
 
     def _prepare(self, image: str | Path | np.ndarray) -> tuple:
         """The picture (H, W, 3), RGB, and what the model takes of it: inputs and sample."""
-        if not isinstance(image, np.ndarray):
-            image = read_image(image)
-        data = self.pipeline(dict(img=np.ascontiguousarray(image[..., ::-1])))
+        if isinstance(image, np.ndarray):
+            data = LoadImageFromNDArray()(dict(img=np.ascontiguousarray(image[..., ::-1])))
+        else:
+            data = load_image(image, self.loading)
+            self._check_channels(data['img'], image)
+        picture = shown(data['img'])
+        data = self.pipeline(data)
         batch = self.model.data_preprocessor({key: [value] for key, value in data.items()}, False)
-        return image, batch['inputs'], batch['data_samples'][0]
+        return picture, batch['inputs'], batch['data_samples'][0]
+
+    def _check_channels(self, image: np.ndarray, path: str | Path) -> None:
+        mean = getattr(self.model.data_preprocessor, 'mean', None)
+        channels = 1 if image.ndim == 2 else image.shape[2]
+        if mean is not None and len(mean) != channels:
+            raise ValueError(f'{path} is loaded with {channels} channels, and the model takes '
+                             f"{len(mean)}; color_type='color' of LoadImageFromFile gives three")
 
 
 def _predict(model: BaseSegmentor, image: np.ndarray, inputs: Tensor, sample: Any) -> Prediction:
