@@ -196,6 +196,18 @@ def test_tensors_of_which_the_file_has_no_numbers(tensor, tmp_path):
             read_tensors(tmp_path / 'model.pth')
 
 
+def test_a_bit_that_changed_on_the_way(tmp_path):
+    """Torch itself reads other weights then."""
+    path, weight = tmp_path / 'model.pth', torch.arange(100.)
+    torch.save({'weight': weight}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(weight.numpy().tobytes()) + 50] ^= 1
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path)['weight'], weight)
+    with pytest.raises(UnreadableFileError, match='its bytes are not those that were saved; fetch'):
+        read_tensors(path)
+
+
 def test_a_header_that_promises_more_rows_than_there_are(tmp_path):
     np.save(tmp_path / 'rows.npy', np.zeros((10, 10), np.float32))
     content = (tmp_path / 'rows.npy').read_bytes()
