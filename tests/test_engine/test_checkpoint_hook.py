@@ -132,8 +132,8 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_checkpoint(config, tmp_path,
     with full_disk(200_000):
         done = run_tool(*train, '--resume', cwd=tmp_path)
     assert done.returncode == 1 and 'Traceback' not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith('error: [Errno 27]')
-    assert 'iter_6.pth' in done.stderr.splitlines()[-1]
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('error: ') and '[Errno 27]' in last and 'iter_6.pth' in last
     assert [each.name for each in (tmp_path / 'work').glob('*.pth')] == ['iter_3.pth']
     assert (tmp_path / 'work/iter_3.pth').read_bytes() == before
 
