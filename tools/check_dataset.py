@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from denseclip_mm.apis.config import check_data, load_config
-from denseclip_mm.datasets.check import VOID, Report, check_split
+from denseclip_mm.datasets.check import Report, check_split
+from denseclip_mm.datasets.sample import VOID
 
 from mmengine.config import DictAction
 
