@@ -82,7 +82,7 @@ def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
         UnreadableFileError: if it is no checkpoint.
     """
     content = read_tensors(filename, map_location=map_location)
-    if not isinstance(content, dict) or not isinstance(content.get('meta', {}), dict | None):
+    if not isinstance(content, dict) or not isinstance(content.get('meta'), dict | None):
         raise UnreadableFileError(f'{filename} is no checkpoint: it holds no state dict')
     return content
 

@@ -6,6 +6,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOSPC
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import shorten
@@ -17,8 +18,8 @@ from safetensors.torch import load_file
 
 _MOST_UNPACKED = 2**26  # bytes beyond the size of an archive; only a program's text is compressed
 
-_UNPACKS = ('it unpacks to far more than its size, as no archive of torch does, so it was not '
-            'unpacked')
+_UNPACKS = 'it would unpack to far more than its size, so it was not unpacked'
+_CHANGED = 'its bytes are not those that were saved; fetch or copy it anew'
 
 # What may stand in a file beside tensors: numpy's numbers, also as numpy 1 names them. ``compat``
 # adds what mmengine writes into its checkpoints. It holds during our own loads only.
@@ -40,7 +41,8 @@ def read_tensors(path: str | Path, what: str = 'checkpoint', *,
                  map_location: Any = 'cpu') -> Any:
     """Read what ``torch.save``, safetensors or ``numpy.save`` wrote.
 
-    Nothing in the file is run.
+    Nothing in the file is run. The check sums of an archive of torch are compared; safetensors,
+    ``.npy`` and torch before 1.6 have none.
 
     Args:
         path: the file; ``.safetensors`` and ``.npy`` are known by their ending.
@@ -63,10 +65,16 @@ def read_tensors(path: str | Path, what: str = 'checkpoint', *,
             return load_file(path)
         if path.suffix == '.npy':  # mapped: the header's size is compared with the file's
             return torch.from_numpy(np.load(path, mmap_mode='r', allow_pickle=False).copy())
+        if zipfile.is_zipfile(path):  # whose check sums torch does not compare
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:
+                    raise ValueError(_CHANGED)
         new = set(ALLOWED) - set(torch.serialization.get_safe_globals())
         with torch.serialization.safe_globals(list(new)), \
                 warnings.catch_warnings(action='ignore'):  # of kinds of files that it then refuses
-            return torch.load(path, map_location=map_location, weights_only=True)
+            content = torch.load(path, map_location=map_location, weights_only=True)
+        _check_tensors(content)
+        return content
 
 
 def read_state_dict(path: str | Path,
@@ -84,10 +92,41 @@ def read_state_dict(path: str | Path,
     if not state or not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise UnreadableFileError(f'{path} is no {what}: it holds no state dict')
     meta = content.get('meta')
-    if meta is not None and not isinstance(meta, dict):
-        raise UnreadableFileError(
-            f'{path} is no {what}: its meta is a {type(meta).__name__}, not a dict')
+    if fault := _fault_of_meta({} if meta is None else meta):
+        raise UnreadableFileError(f'{path} is no {what}: {fault}')
     return {key.removeprefix('module.'): value for key, value in state.items()}, meta or {}
+
+
+def _check_tensors(content: Any) -> None:
+    """Refuse tensors that take more memory than they have in the file, or have no numbers there."""
+    if isinstance(content, dict):
+        state = content.get('state_dict')
+        content = [*content.values(), *(state.values() if isinstance(state, dict) else ())]
+    for value in content if isinstance(content, list) else [content]:
+        if isinstance(value, torch.Tensor) and (
+                value.layout != torch.strided or value.is_meta or value.is_quantized
+                or value.nbytes > value.untyped_storage().nbytes()):
+            raise ValueError(_UNPACKS)
+
+
+def _fault_of_meta(meta: Any) -> str | None:
+    """What is the matter with what a checkpoint says about itself and its classes."""
+    if not isinstance(meta, dict):
+        return f'its meta is a {type(meta).__name__}, not a dict'
+    named = meta.get('dataset_meta') or {}
+    if not isinstance(named, dict):
+        return f'its dataset_meta is a {type(named).__name__}, not a dict'
+    for source, keys in ((meta, ('CLASSES', 'PALETTE')), (named, ('classes', 'palette'))):
+        classes, palette = (source.get(key) for key in keys)
+        if classes is not None and not (isinstance(classes, list | tuple) and all(
+                isinstance(name, str) for name in classes)):
+            return f'its classes are no list of names ({type(classes).__name__})'
+        if palette is not None and not (isinstance(palette, list | tuple) and all(
+                isinstance(colour, list | tuple) and len(colour) == 3
+                and all(isinstance(part, int | float) and 0 <= part <= 255 for part in colour)
+                for colour in palette)):
+            return 'its palette is no list of colours (three numbers of 0 to 255 each)'
+    return None
 
 
 @contextmanager
@@ -136,8 +175,8 @@ def _fault(path: Path, error: Exception) -> str:
     asked_for = re.search(r'GLOBAL (\S+)', str(error))
     if asked_for:
         return f'it would run code when it is loaded, so it was not ({asked_for[1]})'
-    if str(error) == _UNPACKS:
-        return _UNPACKS
+    if str(error) in (_UNPACKS, _CHANGED):
+        return str(error)
     if isinstance(error, PermissionError):
         return 'it may not be read'
     with path.open('rb') as file:
@@ -168,6 +207,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     Args:
         path: the target; a folder is possible where there is none yet.
 
+    Raises:
+        OSError: if the disk is full or may not be written; names the target.
+
     Yields:
         A path of the target's name, in a folder of its own beside the target. What else the block
         writes into that folder, such as ONNX's external data, goes along.
@@ -190,5 +232,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             os.replace(part, path)
         except OSError as error:
             if error.filename is None or Path(error.filename).is_relative_to(folder):
-                error.filename, error.filename2 = str(path), None
+                raise OSError(error.errno or ENOSPC, error.strerror or str(error),
+                              str(path)) from error
+            raise
+        except RuntimeError as error:
+            if 'inline_container' in str(error):  # as torch.save ends where a disk is full
+                raise OSError(ENOSPC, 'could not be written; is the disk full?',
+                              str(path)) from error
             raise

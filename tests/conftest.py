@@ -5,12 +5,13 @@ import io
 import logging
 import os
 import random
+import resource
 import subprocess
 import sys
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
@@ -130,6 +131,7 @@ def _fresh_process(cwd: Path, script: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as change, patch.dict(os.environ), torch.random.fork_rng([]):
         change.chdir(cwd)
         change.setattr(sys, 'argv', [str(script)])
+        change.setattr(logging, 'raiseExceptions', logging.raiseExceptions)
         change.setattr(MODELS, '_module_dict', dict(MODELS._module_dict))
         change.setattr(logging, '_handlerList', [])  # uvicorn closes those that it finds
         for cls in _managed():
@@ -178,6 +180,22 @@ def succeed(run_tool) -> Callable[..., str]:
         assert done.returncode == 0, done.stderr[-4000:]
         return done.stdout + done.stderr
     return succeed
+
+
+@contextmanager
+def _full_disk(size: int) -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.fixture(scope='session')
+def full_disk() -> Callable[[int], AbstractContextManager]:
+    """Stands for a full disk: no file grows beyond this size in bytes."""
+    return _full_disk
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from denseclip_mm.files import UnreadableFileError, read_state_dict, read_tensor
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
@@ -35,6 +36,21 @@ def test_an_error_leaves_the_target_as_it_was(error, tmp_path):
         part.write_text('half')
         raise error
     assert target.read_text() == 'old' and os.listdir(tmp_path) == ['result.json']
+
+
+def test_a_full_disk_names_the_target(tmp_path, full_disk):
+    """Whoever writes: Python, NumPy, Pillow, PyTorch."""
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    writers = [lambda part: part.write_bytes(pixels.tobytes()), pixels.tofile,
+               lambda part: Image.fromarray(pixels).save(part, 'PNG'),
+               lambda part: torch.save(torch.rand(10_000), part)]
+    target = tmp_path / 'result'
+    target.write_text('old')
+    for write in writers:
+        with pytest.raises(OSError, match=r"\[Errno \d+\] .*result'$"), full_disk(1000), \
+                whole_file(target) as part:
+            write(part)
+    assert target.read_text() == 'old' and os.listdir(tmp_path) == ['result']
 
 
 def test_writers_do_not_disturb_each_other(tmp_path):
@@ -166,8 +182,30 @@ def test_an_archive_that_unpacks_to_far_more_than_its_size(name, tmp_path):
             with bomb.open(f'bomb/{number}{name}', 'w') as entry:
                 entry.write(bytes(2**23))
     assert path.stat().st_size < 2**20
-    with pytest.raises(UnreadableFileError, match='it unpacks to far more than its size'):
+    with pytest.raises(UnreadableFileError, match='it would unpack to far more than its size'):
         read_file(path)
+
+
+@pytest.mark.parametrize('tensor', [
+    torch.zeros(1).expand(10**6, 10**6), torch.zeros(2, 2).to_sparse(),
+    torch.zeros(2, device='meta')])
+def test_tensors_of_which_the_file_has_no_numbers(tensor, tmp_path):
+    for content in (tensor, {'weight': tensor}, {'state_dict': {'weight': tensor}}):
+        torch.save(content, tmp_path / 'model.pth')
+        with pytest.raises(UnreadableFileError, match='it would unpack to far more than its size'):
+            read_tensors(tmp_path / 'model.pth')
+
+
+def test_a_bit_that_changed_on_the_way(tmp_path):
+    """Torch itself reads other weights then."""
+    path, weight = tmp_path / 'model.pth', torch.arange(100.)
+    torch.save({'weight': weight}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(weight.numpy().tobytes()) + 50] ^= 1
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path)['weight'], weight)
+    with pytest.raises(UnreadableFileError, match='its bytes are not those that were saved; fetch'):
+        read_tensors(path)
 
 
 def test_a_header_that_promises_more_rows_than_there_are(tmp_path):
@@ -212,6 +250,15 @@ def test_state_dict_bare_and_in_a_checkpoint(tmp_path):
     ({0: torch.zeros(1)}, 'it holds no state dict'),
     (dict(state_dict={'weight': torch.zeros(1)}, meta=[1]), 'its meta is a list, not a dict'),
     (dict(state_dict={'weight': torch.zeros(1)}, meta=[]), 'its meta is a list, not a dict'),
+    *((dict(state_dict={'weight': torch.zeros(1)}, meta=meta), fault) for meta, fault in [
+        (dict(dataset_meta=5), 'its dataset_meta is a int, not a dict'),
+        (dict(dataset_meta=dict(classes=5)), 'its classes are no list of names (int)'),
+        (dict(dataset_meta=dict(classes='sky')), 'its classes are no list of names (str)'),
+        (dict(CLASSES=('sky', None)), 'its classes are no list of names (tuple)'),
+        (dict(CLASSES=('sky', ), PALETTE=[5]),
+         'its palette is no list of colours (three numbers of 0 to 255 each)'),
+        (dict(dataset_meta=dict(classes=['sky'], palette=[[0, 0, 'x']])),
+         'its palette is no list of colours (three numbers of 0 to 255 each)')]),
 ])
 def test_files_without_a_state_dict(content, fault, tmp_path):
     torch.save(content, tmp_path / 'model.pth')

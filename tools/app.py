@@ -7,8 +7,9 @@ python tools/app.py configs/denseclip_fpn.py work_dirs/denseclip_fpn/iter_80000.
 Everything stays on this machine: the page asks nobody else for fonts or scripts.
 """
 
-import argparse
 import html
+import os
+import re
 import sys
 import tempfile
 import threading
@@ -18,7 +19,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.inference import Prediction, Predictor
+from denseclip_mm.apis import Prediction, Predictor
+from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.apis.pictures import read_image
 from denseclip_mm.demo.scenes import draw
 from denseclip_mm.models.vocabulary import parse_class_names, read_class_names, split_synonyms
@@ -37,6 +39,7 @@ DEMO = Path(__file__).resolve().parents[1] / 'configs/demo/zero_shot_scenes.py'
 LONGEST_SIDE = 1024  # of a picture in pixels; larger ones are made smaller
 MOST_ELONGATED = 10  # longest side over shortest
 MOST_NAMES = 256
+MOST_CHARACTERS = 20_000  # of all names
 MAP_SIDE = 240  # longest side of a drawn score map in pixels
 KEPT = 3600  # seconds that pictures of visitors are kept
 COLOURS = matplotlib.colormaps['magma']
@@ -125,8 +128,11 @@ def typed_names(text: str) -> list[str]:
     """Class names of the page's text field.
 
     Raises:
-        ValueError: if they are faulty, only one, or more than ``MOST_NAMES``.
+        ValueError: if they are faulty, only one, or more than ``MOST_NAMES``, or longer than
+            ``MOST_CHARACTERS``.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f'the names have {len(text)} characters, of at most {MOST_CHARACTERS}')
     names = parse_class_names(text)
     if isinstance(names, str) and names not in chain(*dataset_aliases.values()):
         names = [names]  # a visitor may not read this machine's files
@@ -141,16 +147,36 @@ def typed_names(text: str) -> list[str]:
 def uploaded_image(picture: dict[str, Any] | None) -> np.ndarray:
     """The picture (H, W, 3), RGB uint8, of Gradio's description of an uploaded file.
 
+    Gradio compares the path with its upload folder only if the description has the key ``meta``.
+
     Raises:
-        ValueError: if there is none, or it cannot be read.
+        ValueError: if there is none, it was not uploaded here, or it cannot be read.
     """
     if picture is None or picture['path'] is None:
         raise ValueError('there is no picture yet; upload one, or choose an example')
-    path, name = picture['path'], picture['orig_name'] or 'the file'
+    uploads = os.path.realpath(gr.utils.get_upload_folder())
+    try:
+        path = os.path.realpath(picture['path'])
+    except (OSError, ValueError):  # no path at all
+        path = ''
+    if not path.startswith(f'{uploads}{os.sep}') or not os.path.isfile(path):
+        raise ValueError('the picture was not uploaded here; upload it, or choose an example')
     try:
         return read_image(path)
     except ValueError as error:
+        name = picture['orig_name'] or 'the file'
         raise ValueError(str(error).replace(path, name)) from None
+
+
+def take_uploads_only(component: gr.Image) -> None:
+    """Have a component refuse addresses, which Gradio would fetch for a visitor."""
+    move = component.async_move_resource_to_block_cache
+
+    async def move_file(path: str | Path | None) -> str | None:
+        if path is not None and re.match(r'\s*\w+://', str(path)):
+            raise gr.Error('pictures are uploaded; addresses are not fetched')
+        return await move(path)
+    component.async_move_resource_to_block_cache = move_file
 
 
 def describe(prediction: Prediction) -> str:
@@ -197,14 +223,16 @@ def build_page(segmenter: Segmenter, examples: list[str]) -> gr.Blocks:
         examples: picture files to choose from.
     """
     def segment(picture: dict[str, Any] | None, text: str | None, opacity: float) -> tuple:
-        try:
+        try:  # none of the three is what the page sends, if a visitor writes the request
+            if not isinstance(text, str | None) or not isinstance(opacity, int | float):
+                raise ValueError('the names are a text, and the opacity is a number')
             prediction = segmenter(text or '', uploaded_image(picture))
         except ValueError as error:
             fault = f'<div class="fault" role="alert">{html.escape(str(error))}</div>'
             return fault, *[gr.skip()] * 5
         scale, maps = draw_score_maps(prediction)
         shown = replace(prediction, score_map=None)  # which may be large, and is drawn by now
-        return ('', shown, prediction.overlay(opacity), describe(prediction), scale,
+        return ('', shown, prediction.overlay(min(max(opacity, 0), 1)), describe(prediction), scale,
                 gr.Gallery(maps, visible=bool(maps)))
 
     def repaint(prediction: Prediction | None, opacity: float) -> Any:
@@ -217,6 +245,7 @@ def build_page(segmenter: Segmenter, examples: list[str]) -> gr.Blocks:
         with gr.Row():
             with gr.Column():
                 picture = gr.Image(label='Picture', type='filepath', height=320)
+                take_uploads_only(picture)
                 gr.Examples(examples, picture, label='Examples')
                 names = gr.Textbox(
                     segmenter.own_names, label='Class names', lines=3, max_lines=6,
@@ -244,8 +273,7 @@ def build_page(segmenter: Segmenter, examples: list[str]) -> gr.Blocks:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Load the model and serve the page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__)
     parser.add_argument('config', nargs='?', default=DEMO,
                         help='config file (default: configs/demo/zero_shot_scenes.py)')
     parser.add_argument('checkpoint', nargs='?',
@@ -254,10 +282,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='0.0.0.0 lets other machines see the page (default: %(default)s)')
     parser.add_argument('--port', type=int, default=7860, help='(default: %(default)s)')
     args = parser.parse_args(argv)
-    try:
+    with one_line(args.traceback):
         segmenter = Segmenter(Predictor(args.config, args.checkpoint))
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
     with tempfile.TemporaryDirectory() as folder:
         examples = [f'{folder}/scene-{index}.png' for index in EXAMPLES]
         for path, index in zip(examples, EXAMPLES, strict=True):

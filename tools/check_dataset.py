@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from denseclip_mm.apis.config import check_data, load_config
+from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.datasets.check import Report, check_split
 from denseclip_mm.datasets.sample import VOID
 
@@ -21,8 +22,7 @@ SPLITS = ('train', 'val', 'test')
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('--split', nargs='+', choices=SPLITS,
                         help='what to read (default: all that the config has; a test set that is '
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read, report, and exit with 1 if there is an error."""
     args = parse_args(argv)
     num_errors, seen = 0, {}
-    try:
+    with one_line(args.traceback):
         cfg = load_config(args.config, options=args.cfg_options, launcher='none', work_dir=None)
         splits = args.split or [split for split in SPLITS if cfg.get(f'{split}_dataloader')]
         for split in splits:
@@ -69,8 +69,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print(f'error: {line}')
             num_errors += len(report.errors())
             print()
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
     if num_errors:
         sys.exit(f'{num_errors} errors')
     print('no errors')

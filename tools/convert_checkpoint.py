@@ -7,12 +7,11 @@ The published files hold the first 13 text positions only, enough for names of u
 ``--clip`` takes the other positions from the CLIP weights that the model started from.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 
 import denseclip_mm  # noqa: F401  (registers the modules that the conversion builds)
 from denseclip_mm.apis.convert import convert
+from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.clip import read_file
 from denseclip_mm.files import read_state_dict, whole_file
 
@@ -21,20 +20,17 @@ import torch
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read SRC, convert, write DST whole or not at all."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__)
     parser.add_argument('src', help='published checkpoint')
     parser.add_argument('dst', help='file to write')
     parser.add_argument('--clip', help='CLIP weights (OpenAI .pt or open_clip state dict)')
     args = parser.parse_args(argv)
-    try:
+    with one_line(args.traceback, f'cannot convert {args.src}: '):
         published, meta = read_state_dict(args.src)
         clip = read_file(args.clip)[0] if args.clip else None
         converted, model = convert(published, meta=meta, clip=clip)
         with whole_file(args.dst) as part:
             torch.save(converted, part)
-    except (OSError, RuntimeError, ValueError) as error:
-        sys.exit(f'cannot convert {args.src}: {error}')
 
     backbone, neck = model['backbone'], model['neck']
     vision, decoder = backbone['model']['vision_cfg'], neck['context_decoder']

@@ -9,14 +9,13 @@ tools/test.py take; and OUT/model.onnx, from pixels to logits in whole-image mod
 width and number of images, checked against PyTorch at several sizes.
 """
 
-import argparse
 import importlib.util
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from denseclip_mm.apis.deploy import export_onnx, save_without_text_tower
 from denseclip_mm.apis.inference import Predictor
+from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.models.vocabulary import parse_class_names
 
 
@@ -33,8 +32,7 @@ def megabytes(path: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Load, export, report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help="checkpoint file; 'none' for a zero-shot config")
     parser.add_argument('--out', type=Path, default=Path('exported'), help='folder')
@@ -46,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         default=[(256, 256), (320, 448), (500, 375)],
                         help='image sizes to check the ONNX model at')
     args = parser.parse_args(argv)
-    try:
+    with one_line(args.traceback):
         if 'onnx' in args.formats and importlib.util.find_spec('onnxruntime') is None:
             raise ValueError("ONNX needs more packages: pip install 'denseclip_mm[onnx]', or "
                              'export with --formats pth')
@@ -62,8 +60,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f'wrote {args.out / "model.onnx"} ({megabytes(args.out / "model.onnx")}); at '
                   f'{len(args.sizes)} sizes its logits are those of PyTorch within {worst:.1e} of '
                   'the largest')
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

@@ -6,11 +6,13 @@ python tools/predict.py CONFIG CHECKPOINT 'holiday/*.jpg' clip.mp4 --classes "se
 
 Writes, for every picture, OUT/overlays/NAME.png, OUT/labels/NAME.png (indices of OUT/classes.json,
 in their colours) and OUT/score_maps/NAME.png; for a video OUT/overlays/NAME.mp4 and a label map for
-each frame in OUT/labels/NAME/. What is there already is not done again. A file that cannot be
-read is named and left out; the exit code is then 1.
+each frame in OUT/labels/NAME/. What is there already is not done again. Pictures are what OpenCV or
+Pillow can read. A file that looks like a picture and cannot be read or predicted, for whatever
+reason, is named and left out; the exit code is then 1.
 """
 
 import argparse
+import errno
 import glob
 import json
 import logging
@@ -19,17 +21,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
-from denseclip_mm.apis.inference import Prediction, Predictor
+from denseclip_mm.apis import Prediction, Predictor
+from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.apis.pictures import draw_panels
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import parse_class_names
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
-PICTURES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
+READ = {ending for ending, kind in Image.registered_extensions().items()
+        if kind in Image.OPEN and Image.MIME.get(kind, '').startswith('image/')}
+# Pictures that the libraries read where they are built for it, or not at all.
+UNSURE = {'.arw', '.cr2', '.cr3', '.dng', '.exr', '.hdr', '.heic', '.heif', '.jxl', '.nef', '.orf',
+          '.raf', '.rw2', '.svg'} - READ
+PICTURES = READ | UNSURE
 VIDEOS = {'.mp4', '.avi', '.mov', '.mkv', '.webm'}
 OUTPUTS = ('overlays', 'labels', 'score_maps')
 
@@ -57,7 +65,10 @@ def find_inputs(inputs: list[str], out: Path) -> dict[str, Path]:
             raise ValueError(f'{given!r} is no file, no folder with pictures or videos, and '
                              f'matches none (looked from {Path.cwd()})')
         for path in found:
-            name = path.relative_to(root or path.parent).with_suffix('').as_posix()
+            name = path.relative_to(root or path.parent)
+            if path.suffix.lower() not in UNSURE:  # a.heic beside a.jpg is no mistake
+                name = name.with_suffix('')
+            name = name.as_posix()
             if files.setdefault(name, path) != path:
                 raise ValueError(f'{files[name]} and {path} would both be written as {name}; '
                                  'predict them into different folders')
@@ -93,13 +104,27 @@ def score_panels(prediction: Prediction, count: int) -> np.ndarray:
         names=prediction.class_names, palette=prediction.palette)
 
 
+def readable(path: Path) -> Path | np.ndarray:
+    """The path of a picture that OpenCV reads, as the config's loading does; else the pixels.
+
+    They are Pillow's, (H, W, 3) uint8, RGB. A path, too, if neither can: loading then says why.
+    """
+    if cv2.haveImageReader(str(path)):
+        return path
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(ImageOps.exif_transpose(picture).convert('RGB'))
+    except Exception:  # damaged files raise nearly anything
+        return path
+
+
 def predict_picture(predictor: Predictor, path: Path, name: str, out: Path,
                     args: argparse.Namespace) -> None:
     """Write what is asked for and not there yet."""
     targets = {kind: out / kind / f'{name}.png' for kind in args.outputs}
     if all(target.is_file() for target in targets.values()):
         return
-    prediction = predictor(path)
+    prediction = predictor(readable(path))
     draw: dict[str, Callable[[], np.ndarray | Image.Image]] = {
         'overlays': lambda: prediction.overlay(args.opacity),
         'labels': lambda: label_picture(prediction),
@@ -156,6 +181,11 @@ def predict_video(predictor: Predictor, path: Path, name: str, out: Path,
                     if not writer.isOpened():
                         raise ValueError('this OpenCV cannot write mp4 videos; leave out overlays')
                 writer.write(np.ascontiguousarray(prediction.overlay(args.opacity)[..., ::-1]))
+        if writer is not None:
+            writer.release()
+            written = cv2.VideoCapture(str(part))
+            if sum(iter(written.grab, False)) != number + 1:  # OpenCV says nothing of a full disk
+                raise OSError(errno.ENOSPC, 'the video could not be written whole', str(target))
     if 'labels' in args.outputs:
         done.touch()
 
@@ -177,10 +207,13 @@ def claim(out: Path, predictor: Predictor, args: argparse.Namespace) -> None:
         part.write_text(text)
 
 
+def _is_output(filename: str | None, out: Path) -> bool:
+    return filename is not None and out.resolve() in Path(filename).resolve().parents
+
+
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help="checkpoint file; 'none' for a zero-shot config")
     parser.add_argument('inputs', nargs='+', help='pictures, videos, folders or quoted globs')
@@ -198,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Predict all inputs."""
     args = parse_args(argv)
     logging.getLogger('mmengine').setLevel(logging.WARNING)
-    try:
+    with one_line(args.traceback):
         files = find_inputs(args.inputs, args.out)
         predictor = Predictor(
             args.config, None if args.checkpoint == 'none' else args.checkpoint,
@@ -210,16 +243,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif 'score_maps' in args.outputs and not predictor.has_score_map:
             raise ValueError(f'the model of {args.config} has no score map')
         claim(args.out, predictor, args)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
     print(f'{len(predictor.class_names)} classes, answered by the {predictor.answers}')
     broken = []
     for name, path in tqdm(files.items(), unit='file'):
         predict = predict_video if path.suffix.lower() in VIDEOS else predict_picture
         try:
             predict(predictor, path, name, args.out, args)
-        except (ValueError, RuntimeError) as error:  # RuntimeError: too narrow, or out of memory
-            broken.append(f'{path}: {error}')
+        except Exception as error:  # too narrow for OpenCV or the model, out of memory, ...
+            if isinstance(error, OSError) and _is_output(error.filename, args.out):
+                sys.exit(f'error: {error}')  # such as a full disk
+            broken.append(f'{path}: {" ".join(str(error).split()) or type(error).__name__}')
             tqdm.write(f'left out: {broken[-1]}')
     print(f'wrote {len(files) - len(broken)} of {len(files)} into {args.out}')
     if broken:

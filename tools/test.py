@@ -2,12 +2,13 @@
 """Test a segmentor. The options are those of mmseg's tools/test.py."""
 
 import argparse
-import sys
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from denseclip_mm.apis.checkpoint import load_checkpoint, plain_model, start_zero_shot
 from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
+from denseclip_mm.apis.mistakes import one_line, tool_parser
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -15,7 +16,7 @@ from mmengine.runner import Runner
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description='Test (and evaluate) a segmentor')
+    parser = tool_parser('Test (and evaluate) a segmentor')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?',
                         help='checkpoint file; none for a zero-shot config')
@@ -41,12 +42,15 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                                     f'(looked from {Path.cwd()})')
         cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
-        cfg.default_hooks.visualization.update(
-            draw=True, interval=1, show=args.show, wait_time=args.wait_time)
+        cfg.default_hooks.visualization = dict(
+            type='PredictionVisualizationHook', draw=True, interval=1, show=args.show,
+            wait_time=args.wait_time)
         if args.show_dir:
-            cfg.visualizer.save_dir = args.show_dir
+            cfg.visualizer.update(
+                save_dir=args.show_dir, vis_backends=[dict(type='WholeVisBackend')])
     if args.out:
-        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []),
+                            dict(type='LabelMapHook', out_dir=args.out)]
     if args.tta:
         if 'tta_pipeline' not in cfg:
             raise ValueError(f'{args.config} has no tta_pipeline, which --tta needs')
@@ -57,23 +61,20 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Build the runner of the config and test."""
     args = parse_args(argv)
-    try:
+    logging.raiseExceptions = False  # of a log on a full disk, which is said where it matters
+    with one_line(args.traceback) as first_iteration:
         cfg = load_config(args.config, options=args.cfg_options, launcher=args.launcher,
                           work_dir=args.work_dir)
         apply_options(cfg, args)
         check_data(cfg, 'test_dataloader')
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    launch_on_cpu(cfg)
-    runner = Runner.from_cfg(cfg)
-    try:
+        launch_on_cpu(cfg)
+        runner = Runner.from_cfg(cfg)
         if cfg.get('load_from') is None:
             start_zero_shot(plain_model(runner.model))
         else:
             load_checkpoint(plain_model(runner.model), cfg.load_from)
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    runner.test()
+        runner.register_hook(first_iteration)
+        runner.test()
 
 
 if __name__ == '__main__':

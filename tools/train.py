@@ -2,20 +2,23 @@
 """Train a segmentor. The options are those of mmseg's tools/train.py."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from denseclip_mm.apis.checkpoint import load_checkpoint, newest_checkpoint, plain_model
 from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
+from denseclip_mm.apis.mistakes import one_line, tool_parser
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.runner import Runner
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description='Train a segmentor')
+    parser = tool_parser('Train a segmentor')
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder of logs and checkpoints')
     parser.add_argument('--resume', action='store_true',
@@ -44,32 +47,27 @@ def resume(cfg: Config) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Build the runner of the config and train."""
     args = parse_args(argv)
-    try:
+    logging.raiseExceptions = False  # of a log on a full disk, which is said where it matters
+    with one_line(args.traceback) as first_iteration:
         cfg = load_config(args.config, options=args.cfg_options, launcher=args.launcher,
                           work_dir=args.work_dir)
         check_data(cfg, 'train_dataloader', 'val_dataloader')
         if args.resume:
             resume(cfg)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    if args.amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-    launch_on_cpu(cfg)
-    runner = Runner.from_cfg(cfg)
-    if not any(parameter.requires_grad for parameter in runner.model.parameters()):
-        sys.exit(f'error: {args.config} has nothing to learn; test it: '
-                 f'tools/test.py {args.config}')
-    try:
+        if args.amp:
+            if get_device() == 'cpu':
+                raise ValueError('--amp needs a GPU, and there is none; leave it out')
+            cfg.optim_wrapper.type = 'AmpOptimWrapper'
+            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        launch_on_cpu(cfg)
+        runner = Runner.from_cfg(cfg)
+        if not any(parameter.requires_grad for parameter in runner.model.parameters()):
+            raise ValueError(f'{args.config} has nothing to learn; test it: '
+                             f'tools/test.py {args.config}')
         if cfg.get('load_from') is not None:
             load_checkpoint(plain_model(runner.model), cfg.load_from, new_classes=not cfg.resume)
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    try:
+        runner.register_hook(first_iteration)
         runner.train()
-    except (FloatingPointError, OSError) as error:
-        # a lost loss, or such as a full disk; a data worker's ends with the error itself
-        sys.exit(f'error: {str(error).splitlines()[-1]}')
 
 
 if __name__ == '__main__':

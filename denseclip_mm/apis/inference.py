@@ -5,20 +5,19 @@ mmseg's ``init_model``, ``inference_model`` and ``MMSegInferencer`` take these m
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis.checkpoint import load_checkpoint, start_zero_shot
 from denseclip_mm.apis.config import classes_of, load_config
-from denseclip_mm.apis.open_vocabulary import KeptFeatures, answer_names, has_names, view_of
-from denseclip_mm.apis.pictures import distinct_colours, load_image, paint, shown
+from denseclip_mm.apis.open_vocabulary import answer_names, has_names, view_of
+from denseclip_mm.apis.pictures import distinct_colours, load_image, shown
+from denseclip_mm.apis.prediction import Prediction
 from denseclip_mm.apis.score_map import segment
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
 
-import cv2
 import numpy as np
 import torch
 from mmengine.dataset import Compose
@@ -26,51 +25,32 @@ from mmseg.apis import init_model
 from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.models import BaseSegmentor
 from mmseg.registry import TRANSFORMS
-from torch import Tensor
+from torch import Tensor, nn
 
 
-@dataclass
-class Prediction:
-    """A segmented picture.
+class KeptFeatures(nn.Module):
+    """A backbone that looks at a picture once: later inferences get the features of the first.
 
-    Attributes:
-        image: (H, W, 3) uint8, RGB; what has more than 8 bits is scaled, for showing alone.
-        labels: (H, W), indices of ``class_names``.
-        score_map: (K, H, W) cosine of every pixel with every class, as the model's own inference
-            gives it: interpolated bilinearly from the cells, windows of slide inference averaged.
-            None for a model without language. Its ``argmax(0)`` are the labels where the score map
-            answers.
-        class_names: the K classes.
-        palette: RGB of each class.
-        answers: what labelled the pixels, ``'decode head'`` or ``'score map'``.
-
-    Examples:
-        >>> image, labels = np.zeros((2, 2, 3), np.uint8), np.array([[1, 1], [1, 0]])
-        >>> palette = [(0, 0, 200), (200, 0, 0)]
-        >>> prediction = Prediction(image, labels, None, ['sky', 'road'], palette, 'decode head')
-        >>> prediction.shares()
-        {1: 0.75, 0: 0.25}
-        >>> prediction.overlay(opacity=0.5)[0, 0]
-        array([100,   0,   0], dtype=uint8)
+    Args:
+        backbone: the backbone.
     """
 
-    image: np.ndarray
-    labels: np.ndarray
-    score_map: np.ndarray | None
-    class_names: list[str]
-    palette: list[tuple[int, int, int]]
-    answers: str
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.features: list[Any] = []
+        self.window = 0
 
-    def overlay(self, opacity: float = 0.5) -> np.ndarray:
-        """The picture with its classes painted over it: (H, W, 3) uint8, RGB."""
-        return cv2.addWeighted(paint(self.labels, self.palette), opacity,
-                               self.image, 1 - opacity, 0)
+    def rewind(self) -> None:
+        """Start from the first window again."""
+        self.window = 0
 
-    def shares(self) -> dict[int, float]:
-        """Share of the picture of every class that occurs, largest first."""
-        classes, pixels = np.unique(self.labels, return_counts=True)
-        order = np.argsort(-pixels, kind='stable')
-        return {int(classes[i]): float(pixels[i]) / self.labels.size for i in order}
+    def forward(self, x: Tensor) -> Any:
+        """Features of the next window."""
+        if self.window == len(self.features):
+            self.features.append(self.backbone(x))
+        self.window += 1
+        return self.features[self.window - 1]
 
 
 class Predictor:

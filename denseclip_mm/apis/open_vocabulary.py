@@ -12,7 +12,7 @@ from denseclip_mm.text import KeptText
 
 from mmengine.config import Config
 from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
-from torch import Tensor, nn
+from torch import nn
 
 
 def view_of(module: nn.Module, **parts: nn.Module | None) -> Any:
@@ -27,31 +27,6 @@ def view_of(module: nn.Module, **parts: nn.Module | None) -> Any:
     view = copy(module)
     view._modules = {**module._modules, **parts}
     return view
-
-
-class KeptFeatures(nn.Module):
-    """A backbone that looks at a picture once: later inferences get the features of the first.
-
-    Args:
-        backbone: the backbone.
-    """
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.features: list[Any] = []
-        self.window = 0
-
-    def rewind(self) -> None:
-        """Start from the first window again."""
-        self.window = 0
-
-    def forward(self, x: Tensor) -> Any:
-        """Features of the next window."""
-        if self.window == len(self.features):
-            self.features.append(self.backbone(x))
-        self.window += 1
-        return self.features[self.window - 1]
 
 
 def has_names(model: nn.Module) -> bool:

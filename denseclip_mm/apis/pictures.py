@@ -1,7 +1,9 @@
 """Pictures for people: label maps in colour, grids of them, panels with score maps."""
 
 import colorsys
+import warnings
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -12,6 +14,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmcv.transforms import BaseTransform, LoadImageFromFile
+from PIL import Image
+
+MOST_PIXELS = 2 * 89_478_485  # of a picture that is read: twice what Pillow warns of
 
 
 def distinct_colours(count: int) -> list[tuple[int, int, int]]:
@@ -62,8 +67,10 @@ def load_image(path: str | Path, step: BaseTransform) -> dict[str, Any]:
         What the step gives to the next one; the picture is ``img``, in the order BGR.
 
     Raises:
-        ValueError: if the step cannot read the file, or it is not there.
+        ValueError: if the step cannot read the file, it has more than ``MOST_PIXELS``, or it is not
+            there.
     """
+    check_size(path)
     try:
         data = step(dict(img_path=str(path)))
     except Exception as error:  # decoders raise what they like
@@ -96,9 +103,28 @@ def read_image(path: str | Path) -> np.ndarray:
     """(H, W, 3) uint8, RGB, as ``LoadImageFromFile`` loads it without options.
 
     Raises:
-        ValueError: if the file is no picture, or not there.
+        ValueError: if the file is no picture, has more than ``MOST_PIXELS``, or is not there.
     """
     return shown(load_image(path, LoadImageFromFile())['img'])
+
+
+def check_size(path: str | Path) -> None:
+    """Refuse a picture that takes far more memory than its file, before the memory is spent.
+
+    Pillow reads the size off the header; what it cannot read, OpenCV limits to 2^30 pixels.
+
+    Raises:
+        ValueError: if it has more than ``MOST_PIXELS``.
+    """
+    try:
+        with warnings.catch_warnings(action='ignore'), Image.open(path) as header:
+            pixels = header.width * header.height
+    except Image.DecompressionBombError:  # for twice as many pixels as it warns of
+        pixels = inf
+    except Exception:  # no picture, which whoever decodes it says
+        return
+    if pixels > MOST_PIXELS:
+        raise ValueError(f'{path} has more than {MOST_PIXELS:,} pixels; cut it into parts')
 
 
 def draw_grid(columns: dict[str, list[np.ndarray | None]], path: Path) -> None:

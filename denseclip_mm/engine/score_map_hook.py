@@ -4,12 +4,13 @@ Shapes: K classes, H, W size of the image.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from denseclip_mm.apis.checkpoint import plain_model
 from denseclip_mm.apis.pictures import draw_panels, load_image, loading_step, shown
 from denseclip_mm.apis.score_map import score_map_of
+from denseclip_mm.engine.prediction_hooks import check_name, picture_name
 from denseclip_mm.models.neck import PixelTextNeck
 
 import numpy as np
@@ -81,8 +82,10 @@ class ScoreMapVisualizationHook(Hook):
                 picture = draw_sample(plain_model(runner.model), data_batch, index, sample,
                                       self.classes, loader.dataset.metainfo['palette'],
                                       loading_step(loader.dataset))
-                runner.visualizer.add_image(
-                    f'score_maps_{mode}_{Path(sample.img_path).stem}', picture, runner.iter)
+                path = PurePosixPath(picture_name(sample.img_path, loader.dataset))
+                name = f'score_maps_{mode}_{path.with_suffix("")}'
+                check_name(runner.visualizer, name)
+                runner.visualizer.add_image(name, picture, runner.iter)
 
 
 def check_classes(model: nn.Module, classes: int | Sequence[str]) -> None:

@@ -26,7 +26,7 @@ class _LossInPieces(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits_BKhw: Tensor, labels_BHW: Tensor,
                 criteria: list[Callable[[Tensor, Tensor], Tensor]], ignore_index: int,
-                align_corners: bool) -> tuple[Tensor, Tensor]:
+                align_corners: bool, learning: bool) -> tuple[Tensor, Tensor]:
         """Losses (L,) and the number of pixels whose largest logit is that of their label."""
         count, classes = logits_BKhw.shape[:2]
         height, width = labels_BHW.shape[1:]
@@ -42,12 +42,15 @@ class _LossInPieces(torch.autograd.Function):
             labels = labels_BHW[:, top:top + rows]
             used = of_rows[top:top + rows].any(0).nonzero()
             part = (..., slice(int(used[0]), int(used[-1]) + 1), slice(None))
-            with torch.enable_grad(), torch.autocast(logits_BKhw.device.type, enabled=False):
-                leaf = logits_BKhw[part].detach().float().requires_grad_()
+            with torch.set_grad_enabled(learning), \
+                    torch.autocast(logits_BKhw.device.type, enabled=False):
+                leaf = logits_BKhw[part].detach().float()
+                if learning:
+                    leaf.requires_grad_()
                 upsampled = mix_Hh[top:top + rows, part[1]] @ leaf @ mix_Ww.T
                 share = labels.shape[1] / height
                 losses = [share * each(upsampled, labels) for each in criteria]
-                for gradient, loss in zip(gradients, losses, strict=True):
+                for gradient, loss in zip(gradients, losses, strict=True) if learning else ():
                     gradient[part] += torch.autograd.grad(loss, leaf, retain_graph=True)[0]
             values.append(torch.stack(losses).detach())
             detached = upsampled.detach()
@@ -62,7 +65,7 @@ class _LossInPieces(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_losses: Tensor, of_right: Tensor) -> tuple[Tensor | None, ...]:
         gradient = sum(factor * each for factor, each in zip(of_losses, ctx.gradients, strict=True))
-        return gradient.to(ctx.dtype), None, None, None, None
+        return gradient.to(ctx.dtype), None, None, None, None, None
 
 
 def _mix(small: int, large: int, align_corners: bool, device: torch.device) -> Tensor:
@@ -96,7 +99,8 @@ class PiecewiseLoss:
         values, right = _LossInPieces.apply(
             seg_logits, labels_BHW,
             [partial(each, ignore_index=self.ignore_index) for each in criteria],
-            self.ignore_index, self.align_corners)
+            self.ignore_index, self.align_corners,
+            seg_logits.requires_grad and torch.is_grad_enabled())
         losses: dict[str, Tensor] = {}
         for each, value in zip(criteria, values, strict=True):
             losses[each.loss_name] = losses.get(each.loss_name, 0) + value

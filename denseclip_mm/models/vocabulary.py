@@ -15,6 +15,7 @@ from open_clip.tokenizer import _tokenizer
 from torch import Tensor, nn
 
 _REDUCTIONS = {'best': 'amax', 'mean': 'mean'}
+_LONGEST = 1000  # characters of a text: CLIP has 77 tokens, and takes minutes for 10^5 characters
 
 
 class Vocabulary(nn.Module):
@@ -82,8 +83,8 @@ def read_class_names(class_names: str | Sequence[str]) -> list[str]:
 
     Raises:
         ValueError: if the string is neither alias nor file, the file is no UTF-8, there is no name,
-            a name is no text, has a comma or a number before it, or a name or synonym is empty or
-            the same as another to CLIP's tokenizer.
+            a name is no text, has a comma or a number before it, or a name or synonym is empty, has
+            more than 1,000 characters, or is the same as another to CLIP's tokenizer.
 
     Examples:
         >>> read_class_names(['road ', 'tree;bush', 'traffic_light'])
@@ -155,7 +156,8 @@ def parse_class_names(text: str) -> str | list[str]:
         >>> parse_class_names('ade20k')
         'ade20k'
     """
-    names = [name.strip() for name in re.split(r',?\s*\n\s*|,', text.strip())]
+    lines = '\n'.join(filter(None, map(str.strip, text.split('\n'))))
+    names = [name.strip() for name in re.split(r',?\n|,', lines)]
     if len(names) == 1 and (names[0] in _aliases() or Path(names[0]).suffix == '.txt'):
         return names[0]
     return names
@@ -175,6 +177,8 @@ def _check_form(name: str, where: str) -> None:
     """Refuse what is another way to write a list."""
     if not all(split_synonyms(name)):
         raise ValueError(f'{where} is empty or has an empty synonym')
+    if max(map(len, split_synonyms(name))) > _LONGEST:
+        raise ValueError(f'{where} has more than {_LONGEST} characters')
     if ',' in name:
         raise ValueError(f'{where} has a comma; a semicolon joins synonyms, and classes are names '
                          'of their own (in a file a line each)')

@@ -388,7 +388,7 @@ def test_failure_leaves_the_target_alone(content: object, message: str, tmp_path
     write(source, content)
     target.write_bytes(b'of an earlier run')
     error = convert_file(source, target)
-    assert error.startswith(f'cannot convert {source}: ')
+    assert error.startswith(f'error: cannot convert {source}: ')
     assert message in error
     assert target.read_bytes() == b'of an earlier run'
     assert {path.name for path in tmp_path.iterdir()} <= {'source.pth', 'target.pth'}
@@ -446,7 +446,7 @@ def test_exit_code(tmp_path: Path) -> None:
         capture_output=True, text=True)
     assert process.returncode == 1
     assert process.stderr.strip().splitlines()[-1] == (
-        "cannot convert no/such.pth: there is no checkpoint 'no/such.pth' "
+        "error: cannot convert no/such.pth: there is no checkpoint 'no/such.pth' "
         f'(looked from {Path.cwd()})')
     assert 'Traceback' not in process.stderr
 

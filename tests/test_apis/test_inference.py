@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from denseclip_mm.apis.inference import Prediction, Predictor
+from denseclip_mm.apis import Prediction, Predictor
 from denseclip_mm.apis.pictures import distinct_colours, read_image
 from denseclip_mm.apis.score_map import _cosines, score_map_of
 from denseclip_mm.demo.scenes import ScenesDataset, draw

@@ -105,3 +105,15 @@ def test_the_decode_head_that_has_it() -> None:
     for name, parameter in theirs.named_parameters():
         torch.testing.assert_close(ours.get_parameter(name).grad, parameter.grad, msg=name,
                                    rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize('mode', [torch.no_grad, torch.inference_mode])
+def test_without_gradients(mode) -> None:
+    """A loss of validation: the same numbers, and nothing is differentiated."""
+    head, data = ScoreMapHead(num_classes=5, loss_decode=CE), samples(2, (32, 32))
+    logits = torch.randn(2, 5, 4, 4)
+    with mode():
+        losses = head.loss_by_feat(logits * 1, data)
+        expected = BaseDecodeHead.loss_by_feat(head, logits * 1, data)
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value, rtol=1e-5, atol=1e-6)

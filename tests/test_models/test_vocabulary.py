@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from denseclip_mm.models.class_order import another_order
-from denseclip_mm.models.vocabulary import read_class_names, split_synonyms
+from denseclip_mm.models.vocabulary import parse_class_names, read_class_names, split_synonyms
 
 import pytest
 from mmengine import Config
@@ -92,6 +92,15 @@ def test_faulty_names(names: list[str], message: str, as_file: bool, tmp_path: P
         message = message.replace('class_names holds', 'class_names=.*names.txt. holds')
     with pytest.raises(ValueError, match=message):
         read_class_names(source)
+
+
+@pytest.mark.parametrize('name', ['x' * 10**5, f'cat;{"etaoin" * 200}', 'a cat ' * 200])
+def test_names_of_very_many_characters(name: str) -> None:
+    """Before the tokenizer takes minutes for them."""
+    with pytest.raises(ValueError, match=r'name 1 .* has more than 1000 characters') as error:
+        read_class_names(['dog', name])
+    assert len(str(error.value)) < 300
+    assert len(parse_class_names(f'a{" " * 10**5}b,\n\n{"c " * 10**5}')) == 2
 
 
 @pytest.mark.parametrize('unknown', ['ade21k', 'no/such/file.txt', '.', ''])

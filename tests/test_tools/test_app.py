@@ -233,18 +233,73 @@ def test_an_example_is_segmented_into_the_models_own_names(browser, server):
     visitor.check()
 
 
+def ask(address: str, *data: object) -> str:
+    """What the page's server answers to a request that a visitor wrote."""
+    call = f'{address}/gradio_api/call/segment'
+    asked = urlopen(Request(call, json.dumps(dict(data=data)).encode(),
+                            {'Content-Type': 'application/json'}), timeout=60)
+    return urlopen(f'{call}/{json.load(asked)["event_id"]}', timeout=60).read().decode()
+
+
 def test_files_of_the_server_are_not_segmented(server, scene, tmp_path):
-    """Asked for by path, past the page; what was uploaded is."""
-    cv2.imwrite(str(tmp_path / 'private.png'), scene)
+    """Asked for by path, past the page, with and without Gradio's mark; what was uploaded is."""
+    private = tmp_path / 'private.png'
+    cv2.imwrite(str(private), scene)
     client = gradio_client.Client(server[0], verbose=False)
-    uploaded = gradio_client.handle_file(tmp_path / 'private.png')
+    uploaded = gradio_client.handle_file(private)
     assert 'water' in client.predict(uploaded, 'water, grass', 1, api_name='/segment')[2]
-    picture = dict(path=str(tmp_path / 'private.png'), meta=dict(_type='gradio.FileData'))
-    call = f'{server[0]}/gradio_api/call/segment'
-    asked = urlopen(Request(call, json.dumps(dict(data=[picture, 'water, grass', 1])).encode(),
-                            {'Content-Type': 'application/json'}))
-    answer = urlopen(f'{call}/{json.load(asked)["event_id"]}', timeout=60).read().decode()
-    assert answer.startswith('event: error') and 'water' not in answer
+    uploads = next(server[1].parent.glob('gradio/*/private.png')).parents[1]
+    os.mkfifo(tmp_path / 'fifo.png')
+    os.symlink(private, tmp_path / 'link.png')
+    answers = set()
+    for path in (private, tmp_path / 'fifo.png', tmp_path / 'link.png', tmp_path / 'none.png',
+                 tmp_path, '/dev/zero', '/etc/passwd', '', 'x' * 10**5, '\0', uploads,
+                 f'{uploads}/../../log.txt', f'file://{private}', f'{uploads}-not/a.png'):
+        answer = ask(server[0], dict(path=str(path)), 'water, grass', 1)
+        assert 'was not uploaded here' in answer, path
+        answers.add(answer)
+        answer = ask(server[0], dict(path=str(path), meta=dict(_type='gradio.FileData')),
+                     'water, grass', 1)
+        assert 'water' not in answer and str(tmp_path) not in answer, path
+        answers.add(answer)
+        if str(path) not in ('', '\0', str(uploads)):
+            assert answer.startswith('event: error'), path
+    assert len(answers) <= 4  # they do not tell what is there
+    again = dict(path=str(next(uploads.glob('*/private.png'))))
+    assert 'water' in ask(server[0], again, 'water, grass', 1)  # nothing blocks the server
+
+
+def test_addresses_are_not_fetched(server, scene, tmp_path):
+    with socket.socket() as elsewhere:
+        elsewhere.bind(('127.0.0.1', 0))
+        elsewhere.listen()
+        elsewhere.settimeout(1)
+        address = f'http://127.0.0.1:{elsewhere.getsockname()[1]}/picture.png'
+        for picture in (dict(path=address), dict(path=address, url=address),
+                        dict(path=address, meta=dict(_type='gradio.FileData')),
+                        dict(path=address, url=address, meta=dict(_type='gradio.FileData')),
+                        dict(url='data:image/png;base64,AAAA')):
+            answer = ask(server[0], picture, 'water, grass', 1)
+            assert any(said in answer for said in (
+                'addresses are not fetched', 'not uploaded here', 'no picture yet'))
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
+
+
+def test_requests_that_the_page_does_not_send(server, scene, tmp_path):
+    cv2.imwrite(str(tmp_path / 'uploaded.png'), scene)
+    client = gradio_client.Client(server[0], verbose=False)
+    client.predict(gradio_client.handle_file(tmp_path / 'uploaded.png'), 'water, grass', 1,
+                   api_name='/segment')
+    picture = dict(path=str(next(server[1].parent.glob('gradio/*/uploaded.png'))))
+    for names, opacity, said in [
+            (['water', 'grass'], 1, 'the names are a text'), ({'a': 1}, 1, 'the names are a text'),
+            ('water, grass', 'x', 'the opacity is a number'),
+            ('water, grass', None, 'the opacity is a number'),
+            ('x' * 10**5, 1, 'have 100000 characters, of at most 20000'),
+            (f'a{" " * 10**5}b', 1, 'have 100002 characters'),
+            ('water, grass', 1e308, 'water'), ('water, grass', -1, 'water')]:
+        assert said in ask(server[0], picture, names, opacity)
 
 
 def test_names_of_one_visitor_are_not_those_of_another(scene, tmp_path, load_tool):

@@ -1,6 +1,7 @@
 """tools/predict.py: a folder with a video and a broken file, then what is refused."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -106,6 +107,61 @@ def test_an_odd_picture_does_not_stop_the_rest(predict: Callable, folder: Path) 
     assert 'in/narrow.png: ' in message and 'in/broken.jpg' in message
     assert sorted(path.name for path in Path('in/out/labels').glob('*')) == [
         'scene.0.png', 'scene.1.png']  # the glob takes no folder, and nothing of the output
+
+
+def test_every_kind_of_picture_is_read_or_named(predict: Callable, tmp_path: Path) -> None:
+    """By the file's content, whatever its ending; other files are no pictures."""
+    Path('in').mkdir()
+    scene = Image.fromarray(draw(3, 0, 128)[0][..., ::-1])
+    for number, (ending, kind) in enumerate(dict(
+            jfif='JPEG', gif='GIF', ppm='PPM', jp2='JPEG2000', avif='AVIF', tga='TGA', pcx='PCX',
+            ico='ICO', png='PNG', jpe='JPEG').items()):
+        scene.save(f'in/{number}.{ending}', kind)
+    scene.convert('L').save('in/grey.JPG')
+    Path('in/photo.heic').write_bytes(b'\0\0\0\x18ftypheic' + bytes(100))
+    scene.save('in/photo.jpeg')
+    Path('in/drawing.svg').write_text('<svg/>')
+    Path('in/notes.txt').write_text('no picture')
+    message = predict(ZERO_SHOT, 'none', 'in', '--outputs', 'labels')
+    written = sorted(path.name for path in Path('predicted/labels').iterdir())
+    assert written == [*(f'{number}.png' for number in range(10)), 'grey.png', 'photo.png']
+    named = message.splitlines()
+    assert named[0] == 'error: left out' and len(named) == 3
+    assert named[1].startswith('in/drawing.svg: ') and named[2].startswith('in/photo.heic: ')
+    exact = np.asarray(Image.open('predicted/labels/8.png'))
+    for number in (2, 5, 6):  # lossless, by OpenCV and by Pillow
+        assert np.array_equal(np.asarray(Image.open(f'predicted/labels/{number}.png')), exact)
+
+
+@pytest.mark.parametrize('size', [(1, 300), (300, 1), (2, 2000), (2000, 2), (1, 1)])
+def test_a_narrow_picture_is_predicted_or_named(size: tuple[int, int], predict: Callable,
+                                                folder: Path) -> None:
+    cv2.imwrite('in/narrow.png', np.zeros((*size, 3), np.uint8))
+    message = predict(ZERO_SHOT, 'none', 'in/narrow.png', 'in/scene.0.png')
+    assert Path('predicted/labels/scene.0.png').is_file()
+    if message is None:
+        assert Image.open('predicted/labels/narrow.png').size == size[::-1]
+    else:
+        assert message.startswith('error: left out\nin/narrow.png: ')
+        assert len(message.splitlines()) == 2
+
+
+def test_a_full_disk_ends_the_run_in_one_line(predict: Callable, folder: Path,
+                                              full_disk: Callable) -> None:
+    """What is there is whole; a video is, too, or not there."""
+    words = [ZERO_SHOT, 'none', 'in/scene.0.png', 'in/below/clip.avi', '--outputs', 'overlays']
+    assert predict(*words) is None
+    size = Path('predicted/overlays/clip.mp4').stat().st_size
+    shutil.rmtree('predicted')
+    with full_disk(2000):
+        message = predict(*words)
+    assert message.startswith('error: [Errno 27] File too large: ') and '\n' not in message
+    assert message.endswith("predicted/overlays/scene.0.png'")
+    with full_disk(size - 100):
+        message = predict(*words[:2], *words[3:])
+    assert message.startswith('error: ') and '\n' not in message and 'clip.mp4' in message
+    assert not [path for path in Path('predicted').rglob('*') if path.is_file()
+                and path.name != 'classes.json']
 
 
 def test_score_maps_are_for_pictures(predict: Callable, folder: Path) -> None:

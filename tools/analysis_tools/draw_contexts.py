@@ -8,14 +8,13 @@ token that more of a word follows. Contexts of ConditionalContext are drawn as t
 image shifts them.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import denseclip_mm  # first: it repairs what mmseg's import needs
 from denseclip_mm.apis.checkpoint import load_checkpoint
 from denseclip_mm.apis.config import load_config
+from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import split_synonyms
 from denseclip_mm.text.nearest import nearest_tokens
@@ -124,8 +123,7 @@ def shorten_token(token: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Load, search, print, draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', type=Path, help='figure to write')
@@ -133,14 +131,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--classes', nargs='+', metavar='NAME',
                         help='whose contexts, if every class has its own (default: the first 3)')
     args = parser.parse_args(argv)
-    try:
+    with one_line(args.traceback):
         neck = load_neck(args.config, args.checkpoint)
         tables = nearest_of_texts(neck, args.classes, args.top)
         for title, table in tables.items():
             print(f'contexts of {title}\n{tabulate(table)}\n')
         draw(tables, args.out)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
     print(f'wrote {args.out}')
 
 

@@ -6,13 +6,12 @@ python tools/analysis_tools/draw_score_maps.py CONFIG CHECKPOINT OUT.png --index
 ScoreMapVisualizationHook draws the same in validation and test.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from denseclip_mm.apis.config import check_data
 from denseclip_mm.apis.inference import Predictor
+from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.apis.pictures import loading_step
 from denseclip_mm.engine.score_map_hook import check_classes, draw_sample
 from denseclip_mm.files import whole_file
@@ -25,8 +24,7 @@ from PIL import Image
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Segment one image of the validation set and draw it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__)
     parser.add_argument('config')
     parser.add_argument('checkpoint')
     parser.add_argument('out', type=Path, help='picture to write')
@@ -35,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='score maps to draw (default: those of the three largest classes)')
     parser.add_argument('--device', default='cpu')
     args = parser.parse_args(argv)
-    try:
+    with one_line(args.traceback):
         model = Predictor(args.config, args.checkpoint, device=args.device).model
         check_classes(model, args.classes)
         check_data(model.cfg, 'val_dataloader')
@@ -50,8 +48,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                               loading_step(dataset))
         with whole_file(args.out) as part:
             Image.fromarray(picture).save(part)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
     print(f'wrote {args.out}')
 
 

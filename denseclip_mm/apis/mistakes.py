@@ -1,0 +1,178 @@
+"""A user's mistake in one line: what is wrong, where in the config, and what to do.
+
+mmengine meets a mistake in a config wherever it reads, builds or first uses the entry, and raises
+what happens to go wrong there. The key is then found by the frames of the trace: one of them was
+called with the entry, or is a method of what was built from it.
+"""
+
+import re
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from inspect import signature
+from pickle import UnpicklingError
+from textwrap import shorten
+from traceback import walk_tb
+from types import FrameType
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+
+_LONGEST = 400  # characters of another library's message
+
+
+class FirstIteration(Hook):
+    """Knows whether the first iteration of a run is through."""
+
+    done = False
+
+    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
+        """It is."""
+        self.done = True
+
+    after_test_iter = after_train_iter
+
+
+def tool_parser(description: str) -> ArgumentParser:
+    """The command line of a tool, with the option ``--traceback`` of :func:`one_line`."""
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument('--traceback', action='store_true',
+                        help='show where in the code an error was met')
+    return parser
+
+
+@contextmanager
+def one_line(traceback: bool, what: str = '') -> Iterator[FirstIteration]:
+    """End the process in one line and with exit code 1 where its user made a mistake.
+
+    Until the first iteration is through, any exception is taken for a mistake in what was given.
+    Later ones are taken for bugs and keep their trace, but for what is expected: errors of the
+    operating system, such as a full disk, a lost loss (``FloatingPointError``), and this package's
+    own ``ValueError``.
+
+    Args:
+        traceback: let the exception through.
+        what: failed, as the beginning of the line.
+
+    Yields:
+        A hook for the runner. A tool without one has no iterations.
+
+    Raises:
+        SystemExit: in place of the mistake.
+
+    Examples:
+        >>> with one_line(traceback=False):
+        ...     raise ValueError('opacity has to be 0 to 1, got 7')
+        Traceback (most recent call last):
+            ...
+        SystemExit: error: opacity has to be 0 to 1, got 7
+    """
+    first = FirstIteration()
+    try:
+        yield first
+    except Exception as error:
+        frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+        if traceback or (first.done and not _is_expected(error, frames)):
+            raise
+        sys.exit(f'error: {what}{_describe(error, frames)}')
+
+
+def _is_expected(error: Exception, frames: list[FrameType]) -> bool:
+    tool, last = frames[1].f_globals, frames[-1].f_globals
+    ours = last is tool or last.get('__name__', '').startswith('denseclip_mm.')
+    return isinstance(error, OSError | FloatingPointError) or (
+        ours and isinstance(error, ValueError))
+
+
+def _describe(error: Exception, frames: list[FrameType]) -> str:
+    files = [frame.f_locals['filename'] for frame in frames
+             if frame.f_code.co_name == '_file2dict']
+    if len(files) > len(set(files)):
+        circle = files[:files.index(files[0], 1) + 1]
+        return f'{" has the base ".join(circle)}: a circle; take one of them out'
+    if _is_expected(error, frames):
+        inside = not isinstance(frames[-1].f_locals.get('self'), Hook)  # which looks at all parts
+        return _key(frames) * inside + str(error)
+    where = _line(files, frames) if files else _key(frames)
+    return f'{where}{_message(error, frames)} (--traceback shows the rest)'
+
+
+def _message(error: Exception, frames: list[FrameType]) -> str:
+    """What another library says, in one line, with its kind and what may have been meant."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, UnpicklingError):
+        return 'a checkpoint is damaged or would run code when it is loaded, so it was not read'
+    if 'Original Traceback' in text:  # a worker of a data loader quotes its trace
+        return text.strip().splitlines()[-1]
+    absent = re.fullmatch(r"'ConfigDict' object has no attribute '(\w+)'", text)
+    if absent:
+        return f'the config has no {absent[1]!r} where one is needed'
+    text = shorten(text.split('. Please check whether')[0], _LONGEST)
+    return f'{type(error).__name__}: {text}{_meant(text, frames)}'
+
+
+def _meant(text: str, frames: list[FrameType]) -> str:
+    """A registered type or an option that is spelt nearly like the one that is unknown."""
+    build = next((frame.f_locals for frame in reversed(frames)
+                  if frame.f_code.co_name == 'build_from_cfg'), None)
+    unknown = re.search(r"unexpected keyword argument '(\w+)'|^(\w+) is not in the ", text)
+    if build is None or unknown is None:
+        return ''
+    if unknown[1]:
+        known = {name for cls in getattr(build['obj_cls'], '__mro__', [build['obj_cls']])
+                 for name in signature(cls).parameters}
+    else:
+        parent = build['registry'].parent
+        known = {*build['registry'].module_dict, *(parent.module_dict if parent else ())}
+    near = get_close_matches(unknown[1] or unknown[2], known, n=1)
+    return f'; did you mean {near[0]!r}?' if near else ''
+
+
+def _line(files: list[str], frames: list[FrameType]) -> str:
+    """The config file that was read, its line if it is a statement, and whose base it is."""
+    lines = [frame.f_lineno for frame in frames if frame.f_code.co_filename == files[-1]]
+    return ', a base of '.join(reversed(files)) + (f', line {lines[-1]}' if lines else '') + ': '
+
+
+def _key(frames: list[FrameType]) -> str:
+    """The entry of the config that the innermost frames deal with, by its keys."""
+    cfg = next((frame.f_locals['cfg'] for frame in frames
+                if isinstance(frame.f_locals.get('cfg'), Config)), None)
+    entries, found = list(_entries(cfg._cfg_dict, '')) if cfg else [], []
+    for frame in frames:
+        if frame.f_code.co_name == 'run':  # a loop, which deals with all of it
+            found = []
+        inside = [(key, entry) for key, entry in entries if key.startswith(
+            tuple(f'{outer}.' for outer in found))]
+        found = _entries_of(frame, inside) or _entries_of(frame, entries) or found
+    return f'{" or ".join(found[:3])}: ' if found else ''
+
+
+def _entries(value: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The dicts in a config, by their keys."""
+    items = dict.items(value) if isinstance(value, dict) else enumerate(value)
+    for inner, each in items:
+        if isinstance(each, dict | list | tuple):
+            if isinstance(each, dict) and each:
+                yield f'{key}{inner}', each
+            yield from _entries(each, f'{key}{inner}.')
+
+
+def _entries_of(frame: FrameType, entries: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    """Keys of the entry that a frame's object was built from, or that is its only argument."""
+    code = frame.f_code
+    given = {name: frame.f_locals.get(name)
+             for name in code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]}
+    built = type(given.get('self'))
+    found = [key for key, entry in entries if entry.get('type') in (built, built.__name__)]
+    if found:
+        return found
+    dicts = [each for each in given.values() if isinstance(each, dict) and each]
+    equal = [[key for key, entry in entries if entry == each] or
+             [key for key, entry in entries if 'type' in each and entry.get('type') == each['type']]
+             for each in dicts]
+    equal = [keys for keys in equal if keys]
+    return equal[0] if len(equal) == 1 else []
