@@ -10,12 +10,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from denseclip_mm.apis.config import check_data, load_config
+from denseclip_mm.apis.config import Options, check_data, load_config
 from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.datasets.check import Report, check_split
 from denseclip_mm.datasets.sample import VOID
-
-from mmengine.config import DictAction
 
 SPLITS = ('train', 'val', 'test')
 
@@ -27,7 +25,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--split', nargs='+', choices=SPLITS,
                         help='what to read (default: all that the config has; a test set that is '
                         'the validation set is read once)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
                         help='override entries of the config, for example '
                         'train_dataloader.dataset.data_root=data/shapes')
     return parser.parse_args(argv)

@@ -1,8 +1,9 @@
 """Reading a config for the tools, with the mistakes that cost hours named at once."""
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,34 @@ from denseclip_mm.models.vocabulary import clean_name
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS
 from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS
 from torch import nn
+
+_KINDS = {  # of what mmengine takes for granted
+    dict: ('model', 'optim_wrapper', 'default_hooks', 'env_cfg', 'randomness', 'visualizer',
+           'log_processor', 'tta_model', 'train_dataloader', 'val_dataloader', 'test_dataloader',
+           'train_cfg', 'val_cfg', 'test_cfg'),
+    list: ('custom_hooks', 'vis_backends', 'test_pipeline', 'tta_pipeline'),
+    str: ('work_dir', 'load_from', 'default_scope'),
+}
+
+
+class Options(DictAction):
+    """mmengine's ``--cfg-options``; commas and spaces in a path that is there belong to it."""
+
+    @staticmethod
+    def _parse_iterable(val: str) -> Any:
+        return val if os.sep in val and Path(val).exists() else DictAction._parse_iterable(val)
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        """Read KEY=VALUE words; what is none ends in the usage."""
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (AssertionError, ValueError):
+            raise ArgumentError(self, f'expected KEY=VALUE, got {" ".join(values)}') from None
 
 
 def parse_launched(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
@@ -27,7 +53,7 @@ def parse_launched(parser: ArgumentParser, argv: Sequence[str] | None) -> Namesp
         parser: has the tool's own options.
         argv: the words of the command line; None for those of this process.
     """
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
                         help='override entries of the config, for example '
                         'train_dataloader.batch_size=8')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -51,7 +77,7 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
 
     Raises:
         FileNotFoundError: if there is no such config.
-        ValueError: if it is another kind of file.
+        ValueError: if it is another kind of file, or an entry is of a kind that it cannot be.
 
     Examples:
         >>> cfg = load_config('configs/demo/zero_shot_scenes.py', launcher='none', work_dir=None,
@@ -68,9 +94,20 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
     cfg.merge_from_dict(options or {})
     if work_dir is not None:
         cfg.work_dir = work_dir
-    elif cfg.get('work_dir') is None:
+    _check_kinds(cfg)
+    if cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(path).stem)
     return cfg
+
+
+def _check_kinds(cfg: Config) -> None:
+    for kind, keys in _KINDS.items():
+        for key in keys:
+            if not isinstance(cfg.get(key), kind | None):
+                raise ValueError(f'{key} has to be a {kind.__name__}, got {cfg.get(key)!r}')
+    scope = cfg.get('default_scope')
+    if scope is not None and scope not in MODELS.children and find_spec(scope) is None:
+        raise ValueError(f'default_scope={scope!r} is no package; the models here are of mmseg')
 
 
 def check_data(cfg: Config, *loaders: str) -> None:
@@ -82,14 +119,21 @@ def check_data(cfg: Config, *loaders: str) -> None:
 
     Raises:
         FileNotFoundError: if a folder is missing; says which, and the option that names another.
+        ValueError: if an entry is of a kind that it cannot be.
     """
     for loader in loaders:
-        outer = cfg.get(loader, {}).get('dataset', {})
+        outer = (cfg.get(loader) or {}).get('dataset', {})
         for key, dataset in dataset_leaves(f'{loader}.dataset', outer):
+            if not isinstance(dataset, dict):
+                raise ValueError(f'{key} has to be a dict, got {dataset!r}')
+            for name, kind in dict(data_root=str, data_prefix=dict).items():
+                if not isinstance(dataset.get(name), kind | None):
+                    raise ValueError(f'{key}.{name} has to be a {kind.__name__}, got '
+                                     f'{dataset[name]!r}')
             root = dataset.get('data_root')
             folders = [('data_root', root)] if root else []
             folders += [(f'data_prefix.{name}', str(Path(root or '') / folder))
-                        for name, folder in dataset.get('data_prefix', {}).items()
+                        for name, folder in (dataset.get('data_prefix') or {}).items()
                         if name in ('img_path', 'seg_map_path')]
             for name, folder in folders:
                 if not Path(folder).is_dir():
@@ -111,7 +155,9 @@ def dataset_leaves(key: str, dataset: dict[str, Any]) -> Iterator[tuple[str, dic
         >>> dict(dataset_leaves('train_dataloader.dataset', outer))
         {'train_dataloader.dataset.dataset': {'type': 'ADE20KDataset'}}
     """
-    if 'dataset' in dataset:
+    if not isinstance(dataset, dict):  # a mistake, which whoever asks will meet
+        yield key, dataset
+    elif 'dataset' in dataset:
         yield from dataset_leaves(f'{key}.dataset', dataset['dataset'])
     elif 'datasets' in dataset:
         for index, each in enumerate(dataset['datasets']):
@@ -127,7 +173,7 @@ def classes_of(model: BaseSegmentor, meta: dict[str, Any]) -> tuple[list[str], l
         model: of ``init_model``, with its config.
         meta: what the checkpoint says of the dataset (``dataset_meta``).
     """
-    outer = model.cfg.get('test_dataloader', {}).get('dataset', {})
+    outer = (model.cfg.get('test_dataloader') or {}).get('dataset', {})
     _, dataset = next(dataset_leaves('', outer))
     kind = dataset.get('type')
     known = getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, 'METAINFO', {})

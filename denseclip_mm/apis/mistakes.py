@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from inspect import signature
+from linecache import getline
 from pickle import UnpicklingError
 from textwrap import shorten
 from traceback import walk_tb
@@ -22,6 +23,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 
 _LONGEST = 400  # characters of another library's message
+_CHATTER = re.compile(r'\. Please check whether|, the current sys.path is')  # of mmengine
 
 
 class FirstIteration(Hook):
@@ -94,8 +96,8 @@ def _describe(error: Exception, frames: list[FrameType]) -> str:
         circle = files[:files.index(files[0], 1) + 1]
         return f'{" has the base ".join(circle)}: a circle; take one of them out'
     if _is_expected(error, frames):
-        inside = not isinstance(frames[-1].f_locals.get('self'), Hook)  # which looks at all parts
-        return _key(frames) * inside + str(error)
+        by_hook = any(isinstance(frame.f_locals.get('self'), Hook) for frame in frames)
+        return ('' if by_hook else _key(frames)) + _last_line(str(error))  # hooks name the parts
     where = _line(files, frames) if files else _key(frames)
     return f'{where}{_message(error, frames)} (--traceback shows the rest)'
 
@@ -105,13 +107,20 @@ def _message(error: Exception, frames: list[FrameType]) -> str:
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, UnpicklingError):
         return 'a checkpoint is damaged or would run code when it is loaded, so it was not read'
-    if 'Original Traceback' in text:  # a worker of a data loader quotes its trace
-        return text.strip().splitlines()[-1]
+    if 'Original Traceback' in text:
+        return _last_line(text)
     absent = re.fullmatch(r"'ConfigDict' object has no attribute '(\w+)'", text)
     if absent:
         return f'the config has no {absent[1]!r} where one is needed'
-    text = shorten(text.split('. Please check whether')[0], _LONGEST)
+    if not text:  # a bare assertion
+        text = getline(frames[-1].f_code.co_filename, frames[-1].f_lineno)
+    text = shorten(_CHATTER.split(text)[0], _LONGEST)
     return f'{type(error).__name__}: {text}{_meant(text, frames)}'
+
+
+def _last_line(text: str) -> str:
+    """The message of an error in a worker of a data loader, which quotes its trace."""
+    return text.strip().splitlines()[-1] if 'Original Traceback' in text else ' '.join(text.split())
 
 
 def _meant(text: str, frames: list[FrameType]) -> str:
@@ -123,7 +132,7 @@ def _meant(text: str, frames: list[FrameType]) -> str:
         return ''
     if unknown[1]:
         known = {name for cls in getattr(build['obj_cls'], '__mro__', [build['obj_cls']])
-                 for name in signature(cls).parameters}
+                 if cls is not object for name in signature(cls).parameters}
     else:
         parent = build['registry'].parent
         known = {*build['registry'].module_dict, *(parent.module_dict if parent else ())}
@@ -145,8 +154,8 @@ def _key(frames: list[FrameType]) -> str:
     for frame in frames:
         if frame.f_code.co_name == 'run':  # a loop, which deals with all of it
             found = []
-        inside = [(key, entry) for key, entry in entries if key.startswith(
-            tuple(f'{outer}.' for outer in found))]
+        inside = [(key, entry) for key, entry in entries
+                  if f'{key}.'.startswith(tuple(f'{outer}.' for outer in found))]
         found = _entries_of(frame, inside) or _entries_of(frame, entries) or found
     return f'{" or ".join(found[:3])}: ' if found else ''
 

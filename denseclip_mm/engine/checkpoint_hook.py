@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,15 @@ class ResumableCheckpointHook(CheckpointHook):
     _kept: dict[str, Any] | None = None  # from before validation to its end
 
     def before_run(self, runner: Runner) -> None:
-        """Note the seed of the data, before mmengine takes over that of the checkpoint."""
+        """Note the seed of the data, before mmengine takes over that of the checkpoint.
+
+        Raises:
+            ValueError: if there is an option that mmengine would meet when it saves.
+        """
+        unknown = set(self.args) - set(signature(runner.save_checkpoint).parameters)
+        if unknown:
+            raise ValueError('default_hooks.checkpoint has no option '
+                             f'{", ".join(sorted(unknown))}')
         self._seed = runner.seed
 
     def before_train(self, runner: Runner) -> None:
