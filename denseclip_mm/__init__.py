@@ -20,6 +20,8 @@ from denseclip_mm.demo import SceneBackend, ScenesDataset  # noqa: E402
 from denseclip_mm.engine import (  # noqa: E402
     ChannelsLastHook,
     CheckClassesHook,
+    LabelMapHook,
+    PredictionVisualizationHook,
     ResumableCheckpointHook,
     ScoreMapVisualizationHook,
     WholeFileBackend,
@@ -51,8 +53,8 @@ _REGISTERED = {
         LearnedContext, TemplatePrompt, TextEmbeddings, ConditionalContext, VisualContext,
         ContextDecoder, PixelTextNeck, PiecewiseFPNHead, ScoreMapHead),
     DATASETS: (ScenesDataset, ),
-    HOOKS: (ChannelsLastHook, CheckClassesHook, ResumableCheckpointHook,
-            ScoreMapVisualizationHook),
+    HOOKS: (ChannelsLastHook, CheckClassesHook, LabelMapHook, PredictionVisualizationHook,
+            ResumableCheckpointHook, ScoreMapVisualizationHook),
     TASK_UTILS: (ClassWeightSampler, ),
     VISBACKENDS: (WholeVisBackend, ),
 }

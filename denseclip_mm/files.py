@@ -6,6 +6,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOSPC
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import shorten
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 _MOST_UNPACKED = 2**26  # bytes beyond the size of an archive; only a program's text is compressed
 
 _UNPACKS = 'it would unpack to far more than its size, so it was not unpacked'
+_CHANGED = 'its bytes are not those that were saved; fetch or copy it anew'
 
 # What may stand in a file beside tensors: numpy's numbers, also as numpy 1 names them. ``compat``
 # adds what mmengine writes into its checkpoints. It holds during our own loads only.
@@ -39,7 +41,8 @@ def read_tensors(path: str | Path, what: str = 'checkpoint', *,
                  map_location: Any = 'cpu') -> Any:
     """Read what ``torch.save``, safetensors or ``numpy.save`` wrote.
 
-    Nothing in the file is run.
+    Nothing in the file is run. The check sums of an archive of torch are compared; safetensors,
+    ``.npy`` and torch before 1.6 have none.
 
     Args:
         path: the file; ``.safetensors`` and ``.npy`` are known by their ending.
@@ -62,6 +65,10 @@ def read_tensors(path: str | Path, what: str = 'checkpoint', *,
             return load_file(path)
         if path.suffix == '.npy':  # mapped: the header's size is compared with the file's
             return torch.from_numpy(np.load(path, mmap_mode='r', allow_pickle=False).copy())
+        if zipfile.is_zipfile(path):  # whose check sums torch does not compare
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:
+                    raise ValueError(_CHANGED)
         new = set(ALLOWED) - set(torch.serialization.get_safe_globals())
         with torch.serialization.safe_globals(list(new)), \
                 warnings.catch_warnings(action='ignore'):  # of kinds of files that it then refuses
@@ -168,8 +175,8 @@ def _fault(path: Path, error: Exception) -> str:
     asked_for = re.search(r'GLOBAL (\S+)', str(error))
     if asked_for:
         return f'it would run code when it is loaded, so it was not ({asked_for[1]})'
-    if str(error) == _UNPACKS:
-        return _UNPACKS
+    if str(error) in (_UNPACKS, _CHANGED):
+        return str(error)
     if isinstance(error, PermissionError):
         return 'it may not be read'
     with path.open('rb') as file:
@@ -200,6 +207,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     Args:
         path: the target; a folder is possible where there is none yet.
 
+    Raises:
+        OSError: if the disk is full or may not be written; names the target.
+
     Yields:
         A path of the target's name, in a folder of its own beside the target. What else the block
         writes into that folder, such as ONNX's external data, goes along.
@@ -222,5 +232,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             os.replace(part, path)
         except OSError as error:
             if error.filename is None or Path(error.filename).is_relative_to(folder):
-                raise type(error)(error.errno, error.strerror, str(path)) from error
+                raise OSError(error.errno or ENOSPC, error.strerror or str(error),
+                              str(path)) from error
+            raise
+        except RuntimeError as error:
+            if 'inline_container' in str(error):  # as torch.save ends where a disk is full
+                raise OSError(ENOSPC, 'could not be written; is the disk full?',
+                              str(path)) from error
             raise

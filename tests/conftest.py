@@ -131,6 +131,7 @@ def _fresh_process(cwd: Path, script: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as change, patch.dict(os.environ), torch.random.fork_rng([]):
         change.chdir(cwd)
         change.setattr(sys, 'argv', [str(script)])
+        change.setattr(logging, 'raiseExceptions', logging.raiseExceptions)
         change.setattr(MODELS, '_module_dict', dict(MODELS._module_dict))
         change.setattr(logging, '_handlerList', [])  # uvicorn closes those that it finds
         for cls in _managed():

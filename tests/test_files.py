@@ -12,6 +12,7 @@ from denseclip_mm.files import UnreadableFileError, read_state_dict, read_tensor
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
@@ -35,6 +36,21 @@ def test_an_error_leaves_the_target_as_it_was(error, tmp_path):
         part.write_text('half')
         raise error
     assert target.read_text() == 'old' and os.listdir(tmp_path) == ['result.json']
+
+
+def test_a_full_disk_names_the_target(tmp_path, full_disk):
+    """Whoever writes: Python, NumPy, Pillow, PyTorch."""
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    writers = [lambda part: part.write_bytes(pixels.tobytes()), pixels.tofile,
+               lambda part: Image.fromarray(pixels).save(part, 'PNG'),
+               lambda part: torch.save(torch.rand(10_000), part)]
+    target = tmp_path / 'result'
+    target.write_text('old')
+    for write in writers:
+        with pytest.raises(OSError, match=r"\[Errno \d+\] .*result'$"), full_disk(1000), \
+                whole_file(target) as part:
+            write(part)
+    assert target.read_text() == 'old' and os.listdir(tmp_path) == ['result']
 
 
 def test_writers_do_not_disturb_each_other(tmp_path):
@@ -178,6 +194,18 @@ def test_tensors_of_which_the_file_has_no_numbers(tensor, tmp_path):
         torch.save(content, tmp_path / 'model.pth')
         with pytest.raises(UnreadableFileError, match='it would unpack to far more than its size'):
             read_tensors(tmp_path / 'model.pth')
+
+
+def test_a_bit_that_changed_on_the_way(tmp_path):
+    """Torch itself reads other weights then."""
+    path, weight = tmp_path / 'model.pth', torch.arange(100.)
+    torch.save({'weight': weight}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(weight.numpy().tobytes()) + 50] ^= 1
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path)['weight'], weight)
+    with pytest.raises(UnreadableFileError, match='its bytes are not those that were saved; fetch'):
+        read_tensors(path)
 
 
 def test_a_header_that_promises_more_rows_than_there_are(tmp_path):

@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.inference import Prediction, Predictor
+from denseclip_mm.apis import Prediction, Predictor
 from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.apis.pictures import read_image
 from denseclip_mm.demo.scenes import draw

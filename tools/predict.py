@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
-from denseclip_mm.apis.inference import Prediction, Predictor
+from denseclip_mm.apis import Prediction, Predictor
 from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.apis.pictures import draw_panels
 from denseclip_mm.files import whole_file

@@ -2,6 +2,7 @@
 """Test a segmentor. The options are those of mmseg's tools/test.py."""
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,12 +42,15 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                                     f'(looked from {Path.cwd()})')
         cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
-        cfg.default_hooks.visualization.update(
-            draw=True, interval=1, show=args.show, wait_time=args.wait_time)
+        cfg.default_hooks.visualization = dict(
+            type='PredictionVisualizationHook', draw=True, interval=1, show=args.show,
+            wait_time=args.wait_time)
         if args.show_dir:
-            cfg.visualizer.save_dir = args.show_dir
+            cfg.visualizer.update(
+                save_dir=args.show_dir, vis_backends=[dict(type='WholeVisBackend')])
     if args.out:
-        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []),
+                            dict(type='LabelMapHook', out_dir=args.out)]
     if args.tta:
         if 'tta_pipeline' not in cfg:
             raise ValueError(f'{args.config} has no tta_pipeline, which --tta needs')
@@ -57,6 +61,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Build the runner of the config and test."""
     args = parse_args(argv)
+    logging.raiseExceptions = False  # of a log on a full disk, which is said where it matters
     with one_line(args.traceback) as first_iteration:
         cfg = load_config(args.config, options=args.cfg_options, launcher=args.launcher,
                           work_dir=args.work_dir)

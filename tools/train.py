@@ -2,6 +2,7 @@
 """Train a segmentor. The options are those of mmseg's tools/train.py."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,7 @@ def resume(cfg: Config) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Build the runner of the config and train."""
     args = parse_args(argv)
+    logging.raiseExceptions = False  # of a log on a full disk, which is said where it matters
     with one_line(args.traceback) as first_iteration:
         cfg = load_config(args.config, options=args.cfg_options, launcher=args.launcher,
                           work_dir=args.work_dir)

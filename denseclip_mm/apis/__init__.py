@@ -1,5 +1,6 @@
 """What serves people: prediction, export, conversion, configs and checkpoints."""
 
-from denseclip_mm.apis.inference import Prediction, Predictor
+from denseclip_mm.apis.inference import Predictor
+from denseclip_mm.apis.prediction import Prediction
 
 __all__ = ['Prediction', 'Predictor']

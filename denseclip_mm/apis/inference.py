@@ -5,7 +5,6 @@ mmseg's ``init_model``, ``inference_model`` and ``MMSegInferencer`` take these m
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,62 +12,20 @@ from typing import Any
 from denseclip_mm.apis.checkpoint import load_checkpoint, start_zero_shot
 from denseclip_mm.apis.config import classes_of, load_config
 from denseclip_mm.apis.open_vocabulary import answer_names, has_names, view_of
-from denseclip_mm.apis.pictures import distinct_colours, paint, read_image
+from denseclip_mm.apis.pictures import distinct_colours, load_image, shown
+from denseclip_mm.apis.prediction import Prediction
 from denseclip_mm.apis.score_map import segment
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
 
-import cv2
 import numpy as np
 import torch
 from mmengine.dataset import Compose
 from mmseg.apis import init_model
+from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.models import BaseSegmentor
+from mmseg.registry import TRANSFORMS
 from torch import Tensor, nn
-
-
-@dataclass
-class Prediction:
-    """A segmented picture.
-
-    Attributes:
-        image: (H, W, 3) uint8, RGB.
-        labels: (H, W), indices of ``class_names``.
-        score_map: (K, H, W) cosine of every pixel with every class, as the model's own inference
-            gives it: interpolated bilinearly from the cells, windows of slide inference averaged.
-            None for a model without language. Its ``argmax(0)`` are the labels where the score map
-            answers.
-        class_names: the K classes.
-        palette: RGB of each class.
-        answers: what labelled the pixels, ``'decode head'`` or ``'score map'``.
-
-    Examples:
-        >>> image, labels = np.zeros((2, 2, 3), np.uint8), np.array([[1, 1], [1, 0]])
-        >>> palette = [(0, 0, 200), (200, 0, 0)]
-        >>> prediction = Prediction(image, labels, None, ['sky', 'road'], palette, 'decode head')
-        >>> prediction.shares()
-        {1: 0.75, 0: 0.25}
-        >>> prediction.overlay(opacity=0.5)[0, 0]
-        array([100,   0,   0], dtype=uint8)
-    """
-
-    image: np.ndarray
-    labels: np.ndarray
-    score_map: np.ndarray | None
-    class_names: list[str]
-    palette: list[tuple[int, int, int]]
-    answers: str
-
-    def overlay(self, opacity: float = 0.5) -> np.ndarray:
-        """The picture with its classes painted over it: (H, W, 3) uint8, RGB."""
-        return cv2.addWeighted(paint(self.labels, self.palette), opacity,
-                               self.image, 1 - opacity, 0)
-
-    def shares(self) -> dict[int, float]:
-        """Share of the picture of every class that occurs, largest first."""
-        classes, pixels = np.unique(self.labels, return_counts=True)
-        order = np.argsort(-pixels, kind='stable')
-        return {int(classes[i]): float(pixels[i]) / self.labels.size for i in order}
 
 
 class KeptFeatures(nn.Module):
@@ -103,7 +60,8 @@ class Predictor:
         model: the segmentor that answers; its own names or others, see :meth:`set_class_names`.
 
     Args:
-        config: config file; its ``test_pipeline`` starts with a loading step.
+        config: config file; its ``test_pipeline`` starts with a loading step, which files go
+            through.
         checkpoint: checkpoint file; None for a zero-shot model.
         device: where it runs; None takes a GPU if there is one.
         class_names: other names for the model, see :meth:`set_class_names`.
@@ -131,9 +89,9 @@ class Predictor:
         cfg = load_config(str(config), options=None, launcher='none', work_dir=None)
         device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         model = init_model(cfg, device=device)
-        self.pipeline = Compose([  # of pictures that are loaded already
-            dict(type='LoadImageFromNDArray'),
-            *(step for step in cfg.test_pipeline[1:] if step.type != 'LoadAnnotations')])
+        self.loading = TRANSFORMS.build(cfg.test_pipeline[0])
+        self.pipeline = Compose(
+            [step for step in cfg.test_pipeline[1:] if step.type != 'LoadAnnotations'])
         meta = {}
         if checkpoint is None:
             start_zero_shot(model)
@@ -187,7 +145,8 @@ class Predictor:
             image: a file, or (H, W, 3) uint8, RGB.
 
         Raises:
-            ValueError: if the file is no picture.
+            ValueError: if the config's loading step cannot read the file, or gives it other
+                channels than the model takes.
         """
         image, inputs, sample = self._prepare(image)
         return _predict(self.model, image, inputs, sample)
@@ -199,7 +158,8 @@ class Predictor:
             image: a file, or (H, W, 3) uint8, RGB.
 
         Raises:
-            ValueError: if the file is no picture.
+            ValueError: if the config's loading step cannot read the file, or gives it other
+                channels than the model takes.
         """
         self._picture = (*self._prepare(image), KeptFeatures(self.model.backbone))
 
@@ -225,11 +185,22 @@ class Predictor:
 
     def _prepare(self, image: str | Path | np.ndarray) -> tuple:
         """The picture (H, W, 3), RGB, and what the model takes of it: inputs and sample."""
-        if not isinstance(image, np.ndarray):
-            image = read_image(image)
-        data = self.pipeline(dict(img=np.ascontiguousarray(image[..., ::-1])))
+        if isinstance(image, np.ndarray):
+            data = LoadImageFromNDArray()(dict(img=np.ascontiguousarray(image[..., ::-1])))
+        else:
+            data = load_image(image, self.loading)
+            self._check_channels(data['img'], image)
+        picture = shown(data['img'])
+        data = self.pipeline(data)
         batch = self.model.data_preprocessor({key: [value] for key, value in data.items()}, False)
-        return image, batch['inputs'], batch['data_samples'][0]
+        return picture, batch['inputs'], batch['data_samples'][0]
+
+    def _check_channels(self, image: np.ndarray, path: str | Path) -> None:
+        mean = getattr(self.model.data_preprocessor, 'mean', None)
+        channels = 1 if image.ndim == 2 else image.shape[2]
+        if mean is not None and len(mean) != channels:
+            raise ValueError(f'{path} is loaded with {channels} channels, and the model takes '
+                             f"{len(mean)}; color_type='color' of LoadImageFromFile gives three")
 
 
 def _predict(model: BaseSegmentor, image: np.ndarray, inputs: Tensor, sample: Any) -> Prediction:

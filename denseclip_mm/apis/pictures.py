@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 from denseclip_mm.files import whole_file
 
-import cv2
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from mmcv.transforms import BaseTransform, LoadImageFromFile
 from PIL import Image
 
 MOST_PIXELS = 2 * 89_478_485  # of a picture that is read: twice what Pillow warns of
@@ -42,22 +43,69 @@ def paint(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     return colours[labels]
 
 
+def loading_step(dataset: Any) -> BaseTransform:
+    """The step of a dataset that loads images; ``LoadImageFromFile`` where they are there already.
+
+    Args:
+        dataset: mmseg's, or a wrapper around such (of several the first counts).
+    """
+    while not hasattr(dataset, 'pipeline'):
+        dataset = dataset.dataset if hasattr(dataset, 'dataset') else dataset.datasets[0]
+    first = next(iter(dataset.pipeline.transforms), None)
+    is_loading = type(first).__name__.startswith('Load') and not hasattr(first, 'reduce_zero_label')
+    return first if is_loading else LoadImageFromFile()
+
+
+def load_image(path: str | Path, step: BaseTransform) -> dict[str, Any]:
+    """Load a picture as the config does, by its own loading step.
+
+    Args:
+        path: the file.
+        step: such as ``LoadImageFromFile``.
+
+    Returns:
+        What the step gives to the next one; the picture is ``img``, in the order BGR.
+
+    Raises:
+        ValueError: if the step cannot read the file, it has more than ``MOST_PIXELS``, or it is not
+            there.
+    """
+    check_size(path)
+    try:
+        data = step(dict(img_path=str(path)))
+    except Exception as error:  # decoders raise what they like
+        reason = str(error) if isinstance(error, OSError) else 'it is damaged or of another kind'
+        raise ValueError(f'{path} is no picture that {type(step).__name__} can read: '
+                         f'{reason}') from None
+    if data is None:
+        raise ValueError(f'{path} is no picture that {type(step).__name__} can read: it is empty')
+    return data
+
+
+def shown(image: np.ndarray) -> np.ndarray:
+    """A loaded picture for people: (H, W, 3) uint8, RGB; beyond 8 bits it is scaled by its maximum.
+
+    Args:
+        image: (H, W) or (H, W, channels), BGR first.
+
+    Examples:
+        >>> shown(np.array([[[0, 2048, 4096, 9]]], np.uint16)).tolist()
+        [[[255, 128, 0]]]
+    """
+    image = image[:, :, None] if image.ndim == 2 else image
+    image = image[:, :, :3][:, :, ::-1] if image.shape[2] > 2 else image[:, :, [0, 0, 0]]
+    if image.dtype != np.uint8:
+        image = np.clip(np.round(image * (255 / max(255, image.max(initial=0)))), 0, 255)
+    return image.astype(np.uint8)
+
+
 def read_image(path: str | Path) -> np.ndarray:
-    """(H, W, 3) uint8, RGB, turned as its EXIF data say.
+    """(H, W, 3) uint8, RGB, as ``LoadImageFromFile`` loads it without options.
 
     Raises:
         ValueError: if the file is no picture, has more than ``MOST_PIXELS``, or is not there.
     """
-    check_size(path)
-    try:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except OSError as error:
-        raise ValueError(f'{path} cannot be read: {error.strerror}') from None
-    except cv2.error:  # which imdecode raises for an empty file
-        image = None
-    if image is None:
-        raise ValueError(f'{path} is no picture that OpenCV can read, or it is damaged')
-    return image[..., ::-1]
+    return shown(load_image(path, LoadImageFromFile())['img'])
 
 
 def check_size(path: str | Path) -> None:

@@ -112,7 +112,8 @@ class ScenesDataset(BaseSegDataset):
         self.length = length
         self.seed = seed
         self.image_size = image_size
-        super().__init__(pipeline=pipeline, metainfo=metainfo, test_mode=test_mode)
+        super().__init__(pipeline=pipeline, metainfo=metainfo, test_mode=test_mode,
+                         data_prefix=dict(img_path=f'scene://{image_size}'))
 
     def load_data_list(self) -> list[dict]:
         """What to draw: the index of each scene, and its name for saved predictions."""

@@ -4,17 +4,17 @@ Shapes: K classes, H, W size of the image.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from denseclip_mm.apis.checkpoint import plain_model
-from denseclip_mm.apis.pictures import draw_panels
+from denseclip_mm.apis.pictures import draw_panels, load_image, loading_step, shown
 from denseclip_mm.apis.score_map import score_map_of
+from denseclip_mm.engine.prediction_hooks import check_name, picture_name
 from denseclip_mm.models.neck import PixelTextNeck
 
-import mmcv
 import numpy as np
-from mmengine import fileio
+from mmcv.transforms import BaseTransform
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -80,9 +80,12 @@ class ScoreMapVisualizationHook(Hook):
         for index, sample in enumerate(outputs):
             if (first + index) % self.interval == 0:
                 picture = draw_sample(plain_model(runner.model), data_batch, index, sample,
-                                      self.classes, loader.dataset.metainfo['palette'])
-                runner.visualizer.add_image(
-                    f'score_maps_{mode}_{Path(sample.img_path).stem}', picture, runner.iter)
+                                      self.classes, loader.dataset.metainfo['palette'],
+                                      loading_step(loader.dataset))
+                path = PurePosixPath(picture_name(sample.img_path, loader.dataset))
+                name = f'score_maps_{mode}_{path.with_suffix("")}'
+                check_name(runner.visualizer, name)
+                runner.visualizer.add_image(name, picture, runner.iter)
 
 
 def check_classes(model: nn.Module, classes: int | Sequence[str]) -> None:
@@ -111,17 +114,18 @@ def check_classes(model: nn.Module, classes: int | Sequence[str]) -> None:
 
 def draw_sample(model: EncoderDecoder, data_batch: dict[str, Any], index: int,
                 result: SegDataSample, classes: int | Sequence[str],
-                palette: Sequence[Sequence[int]]) -> np.ndarray:
+                palette: Sequence[Sequence[int]], loading: BaseTransform) -> np.ndarray:
     """Draw an image, its ground truth if it has one, its prediction and score maps.
 
     Args:
         model: see :func:`score_map_of`.
         data_batch: a batch of the dataloader.
         index: which image of the batch.
-        result: what the model made of the image; the image is read from its ``img_path``.
+        result: what the model made of the image; the image is loaded from its ``img_path``.
         classes: names of the classes to draw, or how many of those that are largest in ground truth
             and prediction together.
         palette: RGB of each class.
+        loading: the config's step that loads images, see :func:`loading_step`.
 
     Returns:
         The picture of :func:`denseclip_mm.apis.pictures.draw_panels`.
@@ -138,6 +142,6 @@ def draw_sample(model: EncoderDecoder, data_batch: dict[str, Any], index: int,
     else:
         chosen = [names.index(name) for name in classes]
     scores_KHW = score_map_of(model, data_batch, index)[chosen].float().cpu().numpy()
-    image = mmcv.imfrombytes(fileio.get(result.img_path), channel_order='rgb')
+    image = shown(load_image(result.img_path, loading)['img'])
     return draw_panels(image, labels, dict(zip(chosen, scores_KHW, strict=True)), names=names,
                        palette=palette)

@@ -13,6 +13,7 @@ C embedding channels, H, W size of the dense embedding.
 from collections.abc import Sequence
 from typing import Any
 
+from denseclip_mm.models.unused import join_unused
 from denseclip_mm.models.vocabulary import Vocabulary, read_class_names
 from denseclip_mm.text import KeptText
 
@@ -132,6 +133,9 @@ class PixelTextNeck(BaseModule):
         """
         maps, (image_BC, dense_BCHW) = list(inputs[:-1]), inputs[-1]
         self.check_embed_dim(dense_BCHW.shape[1])
+        looks = self.context_decoder is not None or self.prompt.depends_on_image
+        dense_BCHW = join_unused(dense_BCHW, *([] if looks else [image_BC]),
+                                 *(maps if self.neck is None else []))
         tokens_BNC = torch.cat([image_BC[:, :, None], dense_BCHW.flatten(2)], dim=2).mT
         if self.neck is None:
             return (self.score_map(self.vocabulary, tokens_BNC, dense_BCHW), )
@@ -171,16 +175,12 @@ class PixelTextNeck(BaseModule):
         # mmengine loads what fits and only warns of the rest: a random model, seemingly loaded.
         if prefix + 'lateral_convs.0.conv.weight' in state_dict:  # the FPN itself was the neck
             raise ValueError('the neck of this checkpoint is an FPN, not a PixelTextNeck: a model '
-                             'without language, which has a config of its own, or a published one '
-                             'for mmseg 0.x; convert that with tools/convert_checkpoint.py')
+                             'without language, or a published one for mmseg 0.x, which '
+                             'tools/convert_checkpoint.py converts')
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def check_embed_dim(self, channels: int) -> None:
-        """Refuse an image that is not embedded where the text is.
-
-        Raises:
-            ValueError: if ``channels`` of the backbone's embeddings are not the text's.
-        """
+        """Raise a ValueError if the backbone's embeddings have other channels than the text's."""
         if channels != self.embed_dim:
             raise ValueError(
                 f'the image is embedded in {channels} channels, the text in {self.embed_dim}; '

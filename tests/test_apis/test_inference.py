@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from denseclip_mm.apis.inference import Prediction, Predictor
+from denseclip_mm.apis import Prediction, Predictor
 from denseclip_mm.apis.pictures import distinct_colours, read_image
 from denseclip_mm.apis.score_map import _cosines, score_map_of
 from denseclip_mm.demo.scenes import ScenesDataset, draw
@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmseg.apis import inference_model, init_model
+from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.registry import MODELS
+from PIL import Image
 from torch.nn import functional as F
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,7 +145,8 @@ def test_one_score_map_of_a_picture(way: str, trained: Path, tmp_path: Path) -> 
     given = predictor(image)
     assert given.answers == 'decode head' and given.score_map.shape == (30, *image.shape[:2])
     once = len(looks)
-    data = predictor.pipeline(dict(img=np.ascontiguousarray(image[..., ::-1])))
+    loaded = LoadImageFromNDArray()(dict(img=np.ascontiguousarray(image[..., ::-1])))
+    data = predictor.pipeline(loaded)
     batch = {key: [value] for key, value in data.items()}
     with torch.no_grad():
         labels = predictor.model.test_step(batch)[0].pred_sem_seg.data[0]
@@ -285,11 +289,58 @@ def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_a_turned_photo_stands_upright(tmp_path: Path) -> None:
-    from PIL import Image
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
     Image.fromarray(np.zeros((10, 30, 3), np.uint8)).save(tmp_path / 'turned.jpg', exif=exif)
     assert read_image(tmp_path / 'turned.jpg').shape == (30, 10, 3)
+
+
+WAYS_TO_LOAD = {
+    '12 bits': ("color_type='unchanged'", np.uint16, {}),
+    'turned': ("color_type='color'", np.uint8, dict(orientation=6)),
+    'turned, as it lies': ("color_type='color_ignore_orientation'", np.uint8, dict(orientation=6)),
+    'floats': ('to_float32=True', np.uint8, {}),
+    'Pillow': ("imdecode_backend='pillow'", np.uint8, {}),
+}
+
+
+@pytest.mark.parametrize('way', WAYS_TO_LOAD)
+def test_files_are_loaded_as_in_test_py(way: str, tmp_path: Path) -> None:
+    """The model gets what the config's own pipeline gives, bit by bit."""
+    options, kind, exif = WAYS_TO_LOAD[way]
+    config = tmp_path / 'config.py'
+    config.write_text(f"_base_ = '{ZERO_SHOT}'\ntest_pipeline = [dict(type='LoadImageFromFile', "
+                      f"{options}), dict(type='PackSegInputs')]\n")
+    rng, path = np.random.default_rng(0), tmp_path / 'picture.png'
+    picture = rng.integers(0, 4096 if kind is np.uint16 else 256, (64, 96, 3)).astype(kind)
+    if exif:
+        tag = Image.Exif()
+        tag[0x0112] = exif['orientation']
+        path = tmp_path / 'picture.jpg'
+        Image.fromarray(picture).save(path, exif=tag)
+    else:
+        cv2.imwrite(str(path), picture)
+    predictor, seen = Predictor(config, device='cpu'), []
+    predictor.model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    given = predictor(path)
+    data = Compose(Config.fromfile(config).test_pipeline)(dict(img_path=str(path)))
+    batch = predictor.model.data_preprocessor({key: [value] for key, value in data.items()}, False)
+    assert torch.equal(seen[0], batch['inputs'])
+    assert given.image.dtype == np.uint8 and given.image.shape == (*given.labels.shape, 3)
+    assert given.image.shape[:2] == ((96, 64) if way == 'turned' else (64, 96))
+    if kind is np.uint16:
+        assert np.abs(given.image - picture[..., ::-1] * (255 / picture.max())).max() <= 0.5
+    assert given.overlay().shape == given.image.shape
+
+
+def test_channels_that_the_model_does_not_take(tmp_path: Path) -> None:
+    config = tmp_path / 'config.py'
+    config.write_text(f"_base_ = '{ZERO_SHOT}'\ntest_pipeline = [dict(type='LoadImageFromFile', "
+                      "color_type='unchanged'), dict(type='PackSegInputs')]\n")
+    Image.fromarray(np.zeros((32, 32, 4), np.uint8)).save(tmp_path / 'rgba.png')
+    with pytest.raises(ValueError, match=r'rgba.png is loaded with 4 channels, and the model takes '
+                       r"3; color_type='color' of LoadImageFromFile gives three"):
+        Predictor(config, device='cpu')(tmp_path / 'rgba.png')
 
 
 def test_overlay() -> None:

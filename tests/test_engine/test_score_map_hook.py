@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import HOOKS
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = ['cat', 'dog;puppy', 'sky']
 GREY = (70, 80, 90)  # of no letter
 PALETTE = [(200, 30, 60), (10, 140, 250), (90, 220, 40)]
+LOADING = LoadImageFromFile()
 BOTH = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 
 
@@ -205,7 +207,7 @@ def test_a_sample_is_read_in_rgb_and_its_largest_classes_are_drawn(build, tmp_pa
     truth = np.full((64, 64), 255, np.uint8)
     truth[:, :40], truth[:, 40:56] = 0, 1
     sample = labelled(path, truth, np.full((64, 64), 2))
-    picture = draw_sample(model, batch, 0, sample, 2, PALETTE)
+    picture = draw_sample(model, batch, 0, sample, 2, PALETTE, LOADING)
     assert where(picture, (230, 120, 10)).sum() > 200 * 200
     _, labels, scores = calls[0]
     assert list(labels) == ['ground truth', 'prediction'] and list(scores) == [2, 0]
@@ -213,12 +215,12 @@ def test_a_sample_is_read_in_rgb_and_its_largest_classes_are_drawn(build, tmp_pa
     np.testing.assert_array_equal(scores[2], expected[2])
     np.testing.assert_array_equal(scores[0], expected[0])
     for classes, chosen in ((1, [2]), (7, [2, 0, 1]), (['dog;puppy', 'cat'], [1, 0])):
-        draw_sample(model, batch, 0, sample, classes, PALETTE)
+        draw_sample(model, batch, 0, sample, classes, PALETTE, LOADING)
         assert list(calls[-1][2]) == chosen
-    draw_sample(model, batch, 0, labelled(path, None, np.full((64, 64), 1)), 3, PALETTE)
+    draw_sample(model, batch, 0, labelled(path, None, np.full((64, 64), 1)), 3, PALETTE, LOADING)
     assert list(calls[-1][1]) == ['prediction'] and list(calls[-1][2]) == [1]
     draw_sample(model, batch, 0, labelled(path, np.full_like(truth, 255), np.full((64, 64), 1)),
-                3, PALETTE)
+                3, PALETTE, LOADING)
     assert list(calls[-1][2]) == [1]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from denseclip_mm.apis.config import check_data
 from denseclip_mm.apis.inference import Predictor
 from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.apis.pictures import loading_step
 from denseclip_mm.engine.score_map_hook import check_classes, draw_sample
 from denseclip_mm.files import whole_file
 
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         batch = pseudo_collate([dataset[args.index]])
         with torch.no_grad():
             result = model.test_step(batch)[0]
-        picture = draw_sample(model, batch, 0, result, args.classes, dataset.metainfo['palette'])
+        picture = draw_sample(model, batch, 0, result, args.classes, dataset.metainfo['palette'],
+                              loading_step(dataset))
         with whole_file(args.out) as part:
             Image.fromarray(picture).save(part)
     print(f'wrote {args.out}')

@@ -20,5 +20,5 @@ default_hooks = dict(
         type='ResumableCheckpointHook', by_epoch=False, interval=8000, max_keep_ckpts=2,
         save_best='mIoU'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'))
+    visualization=dict(type='PredictionVisualizationHook'))
 auto_scale_lr = dict(enable=False, base_batch_size=32)
