@@ -3,11 +3,9 @@
 Left out are options that mmengine and mmseg take and never read: those of env_cfg and IoUMetric.
 """
 
-import contextlib
 import importlib.util
 import os
 import sys
-import traceback
 from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,6 +29,11 @@ LOADING = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
            dict(type='PackSegInputs')]
 
 # Keys and wrong values. Each name is a line of the table; what is under MEANT may be so.
+WHOLE = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg',
+         'test_cfg', 'optim_wrapper', 'val_evaluator', 'test_evaluator', 'default_hooks',
+         'custom_hooks', 'param_scheduler', 'test_pipeline', 'visualizer', 'vis_backends',
+         'env_cfg', 'log_processor', 'log_level', 'default_scope', 'work_dir', 'tta_model',
+         'randomness', 'auto_scale_lr')
 NECK, HEAD, DATA = 'model.neck', 'model.decode_head', 'train_dataloader.dataset'
 CHANGES: dict[str, tuple[str, Any]] = {f'{key} {kind}': (key, value) for kind, entries in {
     'misspelt': {
@@ -78,17 +81,9 @@ CHANGES: dict[str, tuple[str, Any]] = {f'{key} {kind}': (key, value) for kind, e
         f'{DATA}.data_prefix.img_path': 'pictures', f'{DATA}.metainfo.classes': ['sky'],
         'model.backbone.pretrained': 'nowhere.pt', f'{NECK}.prompt.num_context': 90,
         'load_from': 'nowhere.pth', 'param_scheduler.0.end': -3},
-    'None': dict.fromkeys((
-        'model', f'{DATA}.pipeline', HEAD, NECK, 'train_dataloader', 'val_dataloader',
-        'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper', 'val_evaluator',
-        'test_evaluator', 'default_hooks', 'custom_hooks', 'param_scheduler', 'test_pipeline',
-        'visualizer', 'env_cfg', 'log_processor', 'default_scope', 'work_dir')),
+    'None': dict.fromkeys((*WHOLE, f'{DATA}.pipeline', HEAD, NECK)),
     'deleted': dict.fromkeys((
-        'model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg',
-        'test_cfg', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator',
-        'default_hooks', 'custom_hooks', 'test_pipeline', 'visualizer', 'vis_backends', 'env_cfg',
-        'log_processor', 'log_level', 'default_scope', 'custom_imports', 'load_from', 'resume',
-        'tta_model', 'randomness', 'auto_scale_lr', 'model.type', 'model.backbone',
+        *WHOLE, 'custom_imports', 'load_from', 'resume', 'model.type', 'model.backbone',
         f'{NECK}.prompt', f'{NECK}.class_names', f'{DATA}.type', f'{HEAD}.num_classes',
         f'{DATA}.pipeline', 'optim_wrapper.optimizer', 'optim_wrapper.optimizer.type'), GONE),
 }.items() for key, value in entries.items()}
@@ -247,20 +242,7 @@ def _call(tool: str, words: list[Any], folder: Path, log: Path) -> None:
     spec = importlib.util.spec_from_file_location('tool', ROOT / f'tools/{tool}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    code = 0
-    try:
-        module.main([str(word) for word in words])
-    except SystemExit as stop:  # as Python ends with it
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        if isinstance(stop.code, str):
-            sys.stderr.write(f'{stop.code}\n')
-    except BaseException:
-        code = 1
-        traceback.print_exc()
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
+    module.main([str(word) for word in words])
 
 
 def outcome(code: int | None, output: str, needed: bool) -> str:
