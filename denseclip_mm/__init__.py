@@ -20,6 +20,7 @@ from denseclip_mm.demo import SceneBackend, ScenesDataset  # noqa: E402
 from denseclip_mm.engine import (  # noqa: E402
     ChannelsLastHook,
     CheckClassesHook,
+    CheckLossHook,
     LabelMapHook,
     PredictionVisualizationHook,
     ResumableCheckpointHook,
@@ -53,8 +54,8 @@ _REGISTERED = {
         LearnedContext, TemplatePrompt, TextEmbeddings, ConditionalContext, VisualContext,
         ContextDecoder, PixelTextNeck, PiecewiseFPNHead, ScoreMapHead),
     DATASETS: (ScenesDataset, ),
-    HOOKS: (ChannelsLastHook, CheckClassesHook, LabelMapHook, PredictionVisualizationHook,
-            ResumableCheckpointHook, ScoreMapVisualizationHook),
+    HOOKS: (ChannelsLastHook, CheckClassesHook, CheckLossHook, LabelMapHook,
+            PredictionVisualizationHook, ResumableCheckpointHook, ScoreMapVisualizationHook),
     TASK_UTILS: (ClassWeightSampler, ),
     VISBACKENDS: (WholeVisBackend, ),
 }

@@ -122,6 +122,30 @@ def read_weights(model: str | dict[str, Any], pretrained: str) -> dict[str, Tens
     return state
 
 
+def normalisation(model: str | dict[str, Any],
+                  pretrained: str | None) -> dict[str, tuple[float, float, float]] | None:
+    """Mean and standard deviation, of RGB in [0, 1], that CLIP weights were trained with.
+
+    Args:
+        model: as in :func:`clip_config`.
+        pretrained: as in :func:`load_tower`, or None.
+
+    Returns:
+        ``mean`` and ``std``; None for random weights and for a state dict, which does not tell.
+
+    Examples:
+        >>> normalisation('ViT-B-16-SigLIP', 'webli')
+        {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)}
+    """
+    path = Path(pretrained or '').expanduser()
+    if pretrained == 'demo' or (pretrained and path.is_file() and is_torchscript(path)):
+        return dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
+    if isinstance(model, str) and pretrained and not path.is_file():
+        tag = open_clip.get_pretrained_cfg(model, pretrained)
+        return {key: tuple(tag[key]) for key in ('mean', 'std') if key in tag}
+    return None
+
+
 def _check_activation(model: str | dict[str, Any], pretrained: str, quick_gelu: bool,
                       trained_quick_gelu: bool) -> None:
     if quick_gelu == trained_quick_gelu:

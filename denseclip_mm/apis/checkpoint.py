@@ -8,8 +8,8 @@ from textwrap import shorten
 from typing import Any
 
 from denseclip_mm.files import check_finite, read_state_dict, read_tensors
+from denseclip_mm.models.class_order import another_order
 from denseclip_mm.models.neck import PixelTextNeck
-from denseclip_mm.models.vocabulary import another_order
 from denseclip_mm.text import TextEmbeddings
 
 from mmengine import fileio

@@ -52,7 +52,8 @@ def one_line(traceback: bool, what: str = '') -> Iterator[FirstIteration]:
 
     Until the first iteration is through, any exception is taken for a mistake in what was given.
     Later ones are taken for bugs and keep their trace, but for what is expected: errors of the
-    operating system, such as a full disk, and this package's own ``ValueError``.
+    operating system, such as a full disk, a lost loss (``FloatingPointError``), and this package's
+    own ``ValueError``.
 
     Args:
         traceback: let the exception through.
@@ -85,7 +86,8 @@ def one_line(traceback: bool, what: str = '') -> Iterator[FirstIteration]:
 def _is_expected(error: Exception, frames: list[FrameType]) -> bool:
     tool, last = frames[1].f_globals, frames[-1].f_globals
     ours = last is tool or last.get('__name__', '').startswith('denseclip_mm.')
-    return isinstance(error, OSError) or (ours and isinstance(error, ValueError))
+    return isinstance(error, OSError | FloatingPointError) or (
+        ours and isinstance(error, ValueError))
 
 
 def _describe(error: Exception, frames: list[FrameType]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis.config import dataset_leaves
+from denseclip_mm.models.class_order import disagreement
 from denseclip_mm.models.vocabulary import read_class_names
 
 import mmcv
@@ -120,7 +121,8 @@ def check_split(cfg: Config, split: str) -> Report:
 def compare_classes(cfg: Config, classes: list[str], split: str) -> list[str]:
     """Say, a line each, where a config's neck and heads disagree with the classes of its data.
 
-    The neck's names may be others, but not the same in another order.
+    The neck's names may be others, but not the same in another order, as in
+    :class:`denseclip_mm.engine.hooks.CheckClassesHook`.
 
     Examples:
         >>> cfg = Config(dict(model=dict(decode_head=dict(num_classes=3))))
@@ -132,11 +134,8 @@ def compare_classes(cfg: Config, classes: list[str], split: str) -> list[str]:
     neck = model.get('neck') or {}
     if 'class_names' in neck:
         names = read_class_names(neck['class_names'])
-        if len(names) != len(classes):
-            lines.append(f'neck.class_names are {len(names)}, {wanted}')
-        elif set(names) == set(classes) and names != classes:
-            lines.append(f'neck.class_names are the classes of the {split} set in another order; '
-                         'the place of a name is its label')
+        if fault := disagreement(names, classes, f'the {split} set'):
+            lines.append(fault)
     for name in ('decode_head', 'auxiliary_head'):
         heads = model.get(name) or []
         for head in [heads] if isinstance(heads, dict) else heads:

@@ -1,5 +1,11 @@
-"""Hooks: a check before training, and the memory layout of the model."""
+"""Hooks: checks before and in training, and the memory layout of the model."""
 
+import math
+from typing import Any
+
+from denseclip_mm.apis.checkpoint import plain_model
+from denseclip_mm.apis.config import check_pixels
+from denseclip_mm.models.class_order import disagreement
 from denseclip_mm.models.neck import PixelTextNeck
 
 import torch
@@ -10,10 +16,11 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
 
 class CheckClassesHook(Hook):
-    """Refuses a run whose parts disagree about the classes or the embedding space.
+    """Refuses a run whose parts disagree about the classes, the embedding space or the pixels.
 
-    Compares the neck's class names, the ``num_classes`` of every head, the classes of the datasets,
-    and the embedding channels of backbone and text tower.
+    Compares the neck's class names, the ``num_classes`` of every head, the classes of the datasets
+    and their order, the embedding channels of backbone and text tower, and the data preprocessor's
+    mean and standard deviation with those that the CLIP weights were trained with.
 
     Raises:
         ValueError: before the first iteration; says which parts have how many.
@@ -23,6 +30,7 @@ class CheckClassesHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Compare the model's parts."""
+        check_pixels(plain_model(runner.model))
         modules = dict(runner.model.named_modules())
         necks = [module for module in modules.values() if isinstance(module, PixelTextNeck)]
         if not necks:
@@ -54,11 +62,74 @@ class CheckClassesHook(Hook):
     @staticmethod
     def _check_dataset(runner: Runner, dataset: object, kind: str) -> None:
         classes = getattr(dataset, 'metainfo', {}).get('classes')
-        for module in runner.model.modules():
-            if isinstance(module, PixelTextNeck) and classes is not None \
-                    and len(classes) != len(module.class_names):
-                raise ValueError(f'the {kind} set has {len(classes)} classes, but the neck has '
-                                 f'{len(module.class_names)} class_names; make them equal')
+        neck = getattr(plain_model(runner.model), 'neck', None)
+        if not isinstance(neck, PixelTextNeck) or classes is None:
+            return
+        if fault := disagreement(neck.class_names, classes, f'the {kind} set'):
+            raise ValueError(fault)
+
+
+class CheckLossHook(Hook):
+    """Stops a training whose loss is lost, and warns of batches that teach nothing.
+
+    Reads the loss that mmengine has fetched for its log, so no GPU waits for it, and the labels
+    where the dataloader left them.
+
+    Args:
+        patience: iterations in a row with a loss that is NaN or infinite, after which to stop; a
+            single one may be a step that mixed precision leaves out.
+
+    Raises:
+        ValueError: if ``patience`` is less than 1.
+        FloatingPointError: in training, after ``patience`` such losses.
+    """
+
+    priority = 'LOW'  # after the loss is in the log, before a checkpoint is written
+
+    def __init__(self, *, patience: int = 10) -> None:
+        if patience < 1:
+            raise ValueError(f'patience={patience} is too small; 1 stops at the first loss')
+        self.patience = patience
+        self.lost = self.void = self.batches = 0
+        self.ignore_index = 255
+
+    def before_train(self, runner: Runner) -> None:
+        """Count from here."""
+        self.lost = self.void = self.batches = 0
+        head = getattr(plain_model(runner.model), 'decode_head', None)
+        self.ignore_index = getattr(head, 'ignore_index', 255)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
+                         outputs: dict[str, Any] | None = None) -> None:
+        """Look at the loss and the labels of an iteration."""
+        loss = runner.message_hub.get_scalar('train/loss').current()
+        self.lost = 0 if math.isfinite(loss) else self.lost + 1
+        if self.lost == self.patience:
+            raise FloatingPointError(
+                f'the loss was NaN or infinite in {self.patience} iterations in a row, up to '
+                f'iteration {runner.iter + 1}; lower the learning rate or clip gradients '
+                '(optim_wrapper.clip_grad), and go on from a checkpoint before that')
+        self.batches += 1
+        if _without_label(data_batch, self.ignore_index):
+            self.void += 1
+            if self.void == 1:
+                runner.logger.warning(
+                    f'iteration {runner.iter + 1}: a batch without a single label, which teaches '
+                    'nothing; tools/check_dataset.py says which masks are void. Such batches are '
+                    'counted from here on')
+
+    def after_train(self, runner: Runner) -> None:
+        """Say how many batches were without a label."""
+        if self.void:
+            runner.logger.warning(f'{self.void} of {self.batches} batches had no label')
+
+
+def _without_label(data_batch: Any, ignore_index: int) -> bool:
+    """Whether a batch has labels, all of them void; a few rows and columns nearly always tell."""
+    samples = data_batch.get('data_samples', []) if isinstance(data_batch, dict) else []
+    labels = [sample.gt_sem_seg.data for sample in samples if 'gt_sem_seg' in sample]
+    return bool(labels) and all((each[..., ::step, ::step] == ignore_index).all()
+                                for step in (16, 1) for each in labels)
 
 
 class ChannelsLastHook(Hook):

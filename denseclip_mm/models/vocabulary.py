@@ -140,33 +140,6 @@ def clean_name(name: str) -> str:
     return ' '.join(''.join(shown).split())
 
 
-def another_order(names: Sequence[str], classes: Sequence[str], owner: str) -> str | None:
-    """Say where classes are those of a model in another order.
-
-    Names may differ, as words for the same classes do; two or more that stand at the place of
-    another class are an error.
-
-    Args:
-        names: the model's.
-        classes: those of a dataset or a checkpoint.
-        owner: of ``classes``, for the message.
-
-    Examples:
-        >>> another_order(['road;street', 'tree'], ['street', 'plant'], 'the training set')
-        >>> another_order(['road', 'tree'], ['tree', 'road'], 'the training set')[:59]
-        "the training set has the model's classes in another order: "
-    """
-    place = {text.lower(): index for index, name in enumerate(names)
-             for text in split_synonyms(name)}
-    own = [clean_name(name).lower() for name in classes]
-    moved = [index for index, name in enumerate(own) if place.get(name, index) != index]
-    if len(moved) < 2:
-        return None
-    first = moved[0]
-    return (f"{owner} has the model's classes in another order: {own[first]!r} is its class "
-            f'{first} and class {place[own[first]]} of the model; the place of a name is its label')
-
-
 def parse_class_names(text: str) -> str | list[str]:
     """Class names of a command line or a text field.
 

@@ -293,7 +293,7 @@ def test_disagreements(root):
                  auxiliary_head=[dict(num_classes=3), dict(num_classes=150)])
     report = check(dataset(root), neck=dict(class_names=['sky', 'tree;bush']), **heads)
     assert report.errors() == [
-        'neck.class_names are 2, but the train set has 3 classes; make them equal',
+        'the train set has 3 classes, but the neck has 2 class_names; make them equal',
         'auxiliary_head.num_classes is 150, but the train set has 3 classes; make them equal']
     assert check(dataset(root), neck=dict(class_names=['x', 'y', 'z'])).errors() == []
     turned, = check(dataset(root), neck=dict(class_names=['b', 'a', 'c'])).errors()

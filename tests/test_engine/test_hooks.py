@@ -1,5 +1,6 @@
 """Hooks: parts that disagree are refused before training; the validation before and after."""
 
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,11 +11,13 @@ from denseclip_mm.engine.hooks import CheckClassesHook
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
 from torch import nn
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ['cat', 'dog', 'sky']
 
 
@@ -96,6 +99,32 @@ def test_classes_of_the_datasets(counts: dict, message: str, tiny_resnet: dict,
         check(fake_runner(MODELS.build(model_config(tiny_resnet, NAMES)), **counts))
 
 
+def test_the_same_names_in_another_order(tiny_resnet: dict, model_config) -> None:
+    runner = fake_runner(MODELS.build(model_config(tiny_resnet, ['cat;kitten', 'dog', 'sky'])))
+    runner.val_dataloader.dataset.metainfo['classes'] = ['dog', 'cat', 'sky']
+    with pytest.raises(ValueError, match=r"validation set has the model's classes in another order"
+                       r": 'dog' is its class 0 and class 1 of the model; the place of a name"):
+        check(runner)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(), None),
+    (dict(mean=[122.77, 116.75, 104.09]), None),
+    (dict(mean=[123.675, 116.28, 103.53]), r'mean=\[123.675, 116.28, 103.53\], but the weights'),
+    (dict(std=[58.395, 57.12, 57.375]), r'std=\[58.395, 57.12, 57.375\], but the weights .demo. of '
+     r'.DemoCLIP. were trained with \[68.5005, 66.6322, 70.3232\]; write model.data_prep.*\.std='),
+    (dict(mean=[0.48, 0.46, 0.41]), r'mean=\[0.48, 0.46, 0.41\], but .* trained with \[122.7709'),
+    (dict(mean=[104.09, 116.75, 122.77]), r'mean=\[104.09, 116.75, 122.77\], but the weights'),
+    (dict(mean=[0.0], std=[1.0]), r'mean=\[0.0\], but the weights'),
+])
+def test_pixels_are_those_of_the_weights(options: dict, message: str | None) -> None:
+    cfg = Config.fromfile(ROOT / 'configs/demo/clip_fpn_scenes.py')
+    cfg.model.data_preprocessor.update(options)
+    runner = fake_runner(Wrapper(MODELS.build(cfg.model)))
+    with nullcontext() if message is None else pytest.raises(ValueError, match=message):
+        HOOKS.build(dict(type='CheckClassesHook')).before_run(runner)
+
+
 def test_training_without_validation(tiny_resnet: dict, model_config) -> None:
     runner = fake_runner(MODELS.build(model_config(tiny_resnet, NAMES)), val=4)
     runner.val_loop = None
@@ -152,6 +181,72 @@ def test_run_stops_before_the_first_iteration(changes: dict | None, message: str
     for name, tensor in runner.model.state_dict().items():
         if name.endswith('num_batches_tracked'):
             assert torch.equal(tensor, before[name])
+
+
+def lossy_runner(config: Config, losses: list[float], monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """A runner whose model says these losses, an iteration each."""
+    config.train_cfg.max_iters = len(losses)
+    config.pop('val_dataloader'), config.pop('val_evaluator'), config.pop('val_cfg')
+    config.train_cfg.pop('val_interval')
+    runner, given = Runner.from_cfg(config), iter(losses)
+    monkeypatch.setattr(type(runner.model), 'train_step',
+                        lambda *_, **__: dict(loss=torch.tensor(next(given))))
+    return runner
+
+
+@pytest.mark.parametrize(('losses', 'stops'), [
+    ([1.0, float('nan'), float('inf'), 1.0, float('nan'), float('nan')], None),
+    ([1.0, float('nan'), float('inf'), float('-inf'), 1.0], 4),
+])
+def test_a_lost_loss_stops_the_training(losses: list[float], stops: int | None, tiny_resnet: dict,
+                                        tmp_path: Path, model_config,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    config = run_config(model_config(tiny_resnet, CLASSES), tmp_path,
+                        dict(type='CheckLossHook', patience=3))
+    runner = lossy_runner(config, losses, monkeypatch)
+    with nullcontext() if stops is None else pytest.raises(
+            FloatingPointError, match=f'in 3 iterations in a row, up to iteration {stops}; lower'):
+        runner.train()
+    assert runner.iter == (len(losses) if stops is None else stops - 1)
+    with pytest.raises(ValueError, match='patience=0 is too small'):
+        HOOKS.build(dict(type='CheckLossHook', patience=0))
+
+
+def test_batches_without_a_label(tiny_resnet: dict, tmp_path: Path, model_config,
+                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line at the first of them, their number at the end; a single pixel is a label."""
+    config = run_config(model_config(tiny_resnet, CLASSES), tmp_path, dict(type='CheckLossHook'))
+    runner, lines, seen = lossy_runner(config, [1.0] * 5, monkeypatch), [], iter(range(5))
+    monkeypatch.setattr(runner.logger, 'warning', lines.append)
+
+    class Void(Hook):
+        priority = 'VERY_HIGH'
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            number = next(seen)
+            for sample in data_batch['data_samples']:
+                if number != 1:
+                    sample.gt_sem_seg.data[:] = 255
+            if number == 3:
+                sample.gt_sem_seg.data[0, 5, 5] = 7
+    runner.register_hook(Void())
+    runner.train()
+    assert len(lines) == 2 and lines[0].startswith('iteration 1: a batch without a single label')
+    assert lines[1] == '3 of 5 batches had no label'
+
+
+def test_a_learning_rate_that_is_too_high(tmp_path: Path, small_demo: str, run_tool) -> None:
+    """The tool ends in one line, with the hook of the default configs."""
+    config = tmp_path / 'hot.py'
+    config.write_text(f"""{small_demo}
+train_dataloader = dict(batch_size=2, dataset=dict(image_size=64))
+param_scheduler = []
+optim_wrapper = dict(optimizer=dict(lr=1e18))
+""")
+    done = run_tool('train', config, cwd=tmp_path)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(
+        'error: the loss was NaN or infinite in 10 iterations in a row, up to iteration 1')
 
 
 SWITCHES = {

@@ -3,12 +3,8 @@
 import re
 from pathlib import Path
 
-from denseclip_mm.models.vocabulary import (
-    another_order,
-    parse_class_names,
-    read_class_names,
-    split_synonyms,
-)
+from denseclip_mm.models.class_order import another_order
+from denseclip_mm.models.vocabulary import parse_class_names, read_class_names, split_synonyms
 
 import pytest
 from mmengine import Config

@@ -16,6 +16,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
+    check_loss=dict(type='CheckLossHook'),
     checkpoint=dict(
         type='ResumableCheckpointHook', by_epoch=False, interval=8000, max_keep_ckpts=2,
         save_best='mIoU'),
