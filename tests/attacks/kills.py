@@ -115,7 +115,7 @@ def killed_trainings(work: Path, count: int) -> Iterator[tuple[str, str, str]]:
         killed = work / f'killed{number}'
         words = ['config.py', '--work-dir', killed.name]
         if number % 2:
-            step = chance.randrange(8, 60)
+            step = chance.randrange(20, 60)
             process = start(call, 'train', words, work, lambda step=step: die_at(step))
             process.join(PATIENCE)
             case = f'at file operation {step}'
