@@ -71,8 +71,8 @@ class Predictor:
 
     Raises:
         FileNotFoundError: if config or checkpoint are not there.
-        ValueError: if the checkpoint is not one of this model, the model would need one, or the
-            names are faulty.
+        ValueError: if the checkpoint is not one of this model, the model would need one, the names
+            are faulty, or there is no ``test_pipeline`` or no such device.
 
     Examples:
         >>> from denseclip_mm import Predictor
@@ -90,7 +90,11 @@ class Predictor:
                  device: str | None = None,
                  class_names: str | Sequence[str] | None = None) -> None:
         cfg = load_config(str(config), options=None, launcher='none', work_dir=None)
+        if not cfg.get('test_pipeline'):
+            raise ValueError(f'{config} has no test_pipeline, which pictures go through')
         device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+        if device.startswith('cuda') and not torch.cuda.is_available():
+            raise ValueError(f'the device is {device}, but there is no GPU; leave it out')
         model = init_model(cfg, device=device)
         self.loading = TRANSFORMS.build(cfg.test_pipeline[0])
         self.pipeline = Compose(
