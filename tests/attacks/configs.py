@@ -25,8 +25,7 @@ SIZE, CLASSES = 64, ['sky', 'road']
 CLIP = dict(embed_dim=32, quick_gelu=True,
             vision_cfg=dict(image_size=SIZE, layers=[1, 1, 1, 1], width=8),
             text_cfg=dict(context_length=77, vocab_size=49408, width=32, heads=2, layers=2))
-LOADING = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
-           dict(type='PackSegInputs')]
+LOADING = [dict(type=step) for step in ('LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs')]
 
 # Keys and wrong values. Each name is a line of the table; what is under MEANT may be so.
 WHOLE = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg',
@@ -94,7 +93,7 @@ TEXTS = {  # what is written instead of the config, or after it
     'an unknown name': 'model.update(neck=NECK)',
     'a division by zero': 'load_from = 1 / 0',
     'a base that is not there': "_base_ = './missing.py'",
-    'a base of no config': "_base_ = './pictures.txt'",
+    'a base of no config': "_base_ = './names.txt'",
     'a base of mmseg that is not there': "_base_ = 'mmseg::missing.py'",
     'a base that is a number': '_base_ = 3',
     'a circle of bases': "_base_ = './circle.py'",
@@ -186,7 +185,7 @@ def make_good(folder: Path) -> Path:
     write(cfg.to_dict(), folder / 'good.py')
     write(cfg.to_dict(), folder / 'again.py')
     (folder / 'circle.py').write_text("_base_ = './config.py'")
-    (folder / 'pictures.txt').write_text('a')
+    (folder / 'names.txt').write_text('a')
     return folder / 'good.py'
 
 
@@ -226,10 +225,7 @@ def run(tool: str, words: list[Any], folder: Path) -> tuple[int | None, str]:
     process = get_context('fork').Process(target=_call, args=(tool, words, folder, log))
     process.start()
     process.join(PATIENCE)
-    if process.is_alive():
-        process.kill()
-        process.join()
-        return None, ''
+    process.kill()
     return process.exitcode, log.read_text(errors='replace')
 
 
@@ -247,7 +243,7 @@ def _call(tool: str, words: list[Any], folder: Path, log: Path) -> None:
 
 def outcome(code: int | None, output: str, needed: bool) -> str:
     """What came of it; a run that ends well although the mistake matters to it is wrong."""
-    if code is None:
+    if code in (None, -9):  # not yet ended, or killed by now
         return 'hang'
     if 'Traceback' in output:
         return 'trace'
