@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo prompts test test-onedl lint docs
+.PHONY: setup demo prompts test test-onedl attack lint docs
 
 setup: .venv/ready
 
@@ -34,6 +34,10 @@ test: .venv/ready
 
 test-onedl: .venv/onedl/ready
 	PYTHONPATH=$(CURDIR)/.venv/onedl $(PYTEST)
+
+# What has failed before, tried again and counted: docs/reliability.md.
+attack: .venv/ready
+	$(BIN)/python tests/attacks/run.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 root = Path(__file__).parent
 version: dict[str, str] = {}
 exec((root / 'denseclip_mm' / 'version.py').read_text(), version)
-onnx = ['onnx', 'onnxruntime', 'onnxscript']  # tools/export.py
+onnx = ['torch>=2.11', 'onnx', 'onnxruntime', 'onnxscript']  # tools/export.py; 2.6 cannot
 app = ['gradio>=6.31,<7']  # tools/app.py
 docs = ['mkdocs-material', 'mkdocstrings[python]']  # make docs
 

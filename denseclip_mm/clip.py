@@ -194,8 +194,8 @@ def read_file(path: str | Path) -> tuple[dict[str, Tensor], bool | None]:
         ValueError: if the file is something else.
     """
     path = Path(path).expanduser()
-    if path.is_file() and is_torchscript(path):  # only OpenAI's CLIP is published so: QuickGELU
-        with reading(path, _WHAT):
+    with reading(path, _WHAT):
+        if is_torchscript(path):  # only OpenAI publishes CLIP this way, always with QuickGELU
             return _by_tower(read_archive(path)), True
     state, _ = read_state_dict(path, _WHAT)
     if not all(isinstance(value, Tensor) for value in state.values()):

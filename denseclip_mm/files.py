@@ -26,8 +26,9 @@ _CHANGED = 'its bytes are not those that were saved; fetch or copy it anew'
 ALLOWED: list[Any] = [
     np.ndarray,
     np.dtype,
-    *((getattr(np._core.multiarray, name), f'{module}.multiarray.{name}')
-      for name in ('_reconstruct', 'scalar') for module in ('numpy.core', 'numpy._core')),
+    *((call, f'{module}.multiarray.{call.__name__}')  # of arrays, and of single numbers
+      for call in (np.zeros(0).__reduce__()[0], np.float32(0).__reduce__()[0])
+      for module in ('numpy.core', 'numpy._core')),
     # Plain numbers of any width: metrics are float32, what save_best notes of them too.
     *{type(np.dtype(code)) for code in '?bBhHiIlLqQefd'},
 ]

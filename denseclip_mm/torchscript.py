@@ -21,8 +21,8 @@ from torch import Tensor
 _DTYPES = dict(Double=torch.float64, Float=torch.float32, Half=torch.float16,
                BFloat16=torch.bfloat16, Long=torch.int64, Int=torch.int32, Short=torch.int16,
                Char=torch.int8, Byte=torch.uint8, Bool=torch.bool)
-_CLASS = re.compile(r'^class (\w+)\(Module\):\n  __parameters__ = (\[.*\])\n'
-                    r'  __buffers__ = (\[.*\])$', re.MULTILINE)
+_CLASS = re.compile(r'^class (\w+)\(Module\):\n  __parameters__ = (\[.*\])$'
+                    r'(?:\n  __buffers__ = (\[.*\])$)?', re.MULTILINE)  # without: torch before 1.6
 _MOST = 100_000  # modules and tensors
 _LONGEST = 1000  # characters of a module's name
 
@@ -92,7 +92,7 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C can be made to t
 
     def persistent_load(self, pid: tuple) -> tuple[str, torch.dtype]:
         """Which record a storage is, and of which numbers."""
-        _, kind, record, _, _ = pid
+        _, kind, record, *_ = pid
         return str(record), kind.dtype
 
 
@@ -118,7 +118,7 @@ class _Archive:
         if file not in self.classes:
             text = self.archive.read(f'{self.folder}code/{file.replace(".", "/")}.py').decode()
             self.classes[file] = {
-                found: [*ast.literal_eval(parameters), *ast.literal_eval(buffers)]
+                found: [*ast.literal_eval(parameters), *ast.literal_eval(buffers or '[]')]
                 for found, parameters, buffers in _CLASS.findall(text)}
         return self.classes[file][name]
 

@@ -119,6 +119,18 @@ def linear(tmp_path) -> Path:
     return tmp_path / 'linear.pt'
 
 
+def test_a_program_that_lists_no_buffers(linear, tmp_path):
+    """As torch before 1.6 writes it."""
+    with zipfile.ZipFile(linear) as archive:
+        code = next(name for name in archive.namelist() if name.endswith('.py')
+                    and b'__parameters__' in archive.read(name))
+        text = archive.read(code)
+    assert b'  __buffers__ = []\n' in text
+    path = rewritten(linear, tmp_path / 'old.pt', {
+        code.partition('/')[2]: text.replace(b'  __buffers__ = []\n', b'')})
+    assert list(read_archive(path)) == ['weight', 'bias']
+
+
 @pytest.mark.parametrize(('pickled', 'fault'), [
     (b'cos\nsystem\n(S"touch made"\ntR.', r'it would run code .* \(os.system\)'),
     (b'c__builtin__\neval\n(S"1"\ntR.', r'it would run code .* \(__builtin__.eval\)'),

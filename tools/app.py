@@ -9,7 +9,6 @@ Everything stays on this machine: the page asks nobody else for fonts or scripts
 
 import html
 import os
-import re
 import sys
 import tempfile
 import threading
@@ -43,6 +42,7 @@ MOST_CHARACTERS = 20_000  # of all names
 MAP_SIDE = 240  # longest side of a drawn score map in pixels
 KEPT = 3600  # seconds that pictures of visitors are kept
 COLOURS = matplotlib.colormaps['magma']
+NOT_UPLOADED = 'the picture was not uploaded here; upload it, or choose an example'
 EXAMPLES = (55, 42, 7, 38)  # scenes of the validation set's seed, 1
 
 # Fonts that every system has: none is fetched.
@@ -160,7 +160,7 @@ def uploaded_image(picture: dict[str, Any] | None) -> np.ndarray:
     except (OSError, ValueError):  # no path at all
         path = ''
     if not path.startswith(f'{uploads}{os.sep}') or not os.path.isfile(path):
-        raise ValueError('the picture was not uploaded here; upload it, or choose an example')
+        raise ValueError(NOT_UPLOADED)
     try:
         return read_image(path)
     except ValueError as error:
@@ -169,12 +169,12 @@ def uploaded_image(picture: dict[str, Any] | None) -> np.ndarray:
 
 
 def take_uploads_only(component: gr.Image) -> None:
-    """Have a component refuse addresses, which Gradio would fetch for a visitor."""
+    """Have a component refuse addresses, which Gradio would fetch for a visitor, and folders."""
     move = component.async_move_resource_to_block_cache
 
     async def move_file(path: str | Path | None) -> str | None:
-        if path is not None and re.match(r'\s*\w+://', str(path)):
-            raise gr.Error('pictures are uploaded; addresses are not fetched')
+        if path is not None and not os.path.isfile(path):
+            raise gr.Error(NOT_UPLOADED)
         return await move(path)
     component.async_move_resource_to_block_cache = move_file
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from denseclip_mm.apis.config import Options, check_data, load_config
 from denseclip_mm.apis.mistakes import one_line, tool_parser
-from denseclip_mm.datasets.check import VOID, Report, check_split
+from denseclip_mm.datasets.check import Report, check_split
+from denseclip_mm.datasets.sample import VOID
 
 SPLITS = ('train', 'val', 'test')
 

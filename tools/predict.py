@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 
 from denseclip_mm.apis import Prediction, Predictor
 from denseclip_mm.apis.mistakes import one_line, tool_parser
-from denseclip_mm.apis.pictures import draw_panels
+from denseclip_mm.apis.pictures import check_size, draw_panels
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import parse_class_names
 
@@ -111,6 +111,7 @@ def readable(path: Path) -> Path | np.ndarray:
     """
     if cv2.haveImageReader(str(path)):
         return path
+    check_size(path)
     try:
         with Image.open(path) as picture:
             return np.asarray(ImageOps.exif_transpose(picture).convert('RGB'))

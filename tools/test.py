@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from denseclip_mm.apis.checkpoint import load_checkpoint, plain_model, start_zero_shot
-from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
+from denseclip_mm.apis.config import (
+    check_data,
+    dataset_leaves,
+    launch_on_cpu,
+    load_config,
+    parse_launched,
+)
 from denseclip_mm.apis.mistakes import one_line, tool_parser
 
 from mmengine.config import Config
@@ -34,8 +40,10 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the config has no ``tta_pipeline`` to test with.
+        ValueError: if the config has no ``test_dataloader`` or ``tta_pipeline`` to test with.
     """
+    if not cfg.get('test_dataloader'):
+        raise ValueError(f'{args.config} has no test_dataloader')
     if args.checkpoint is not None:
         if not Path(args.checkpoint).is_file() and '://' not in args.checkpoint:
             raise FileNotFoundError(f'there is no checkpoint {args.checkpoint!r} '
@@ -49,12 +57,13 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
             cfg.visualizer.update(
                 save_dir=args.show_dir, vis_backends=[dict(type='WholeVisBackend')])
     if args.out:
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []),
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []),
                             dict(type='LabelMapHook', out_dir=args.out)]
     if args.tta:
         if 'tta_pipeline' not in cfg:
             raise ValueError(f'{args.config} has no tta_pipeline, which --tta needs')
-        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        for _, leaf in dataset_leaves('', cfg.test_dataloader.dataset):
+            leaf.pipeline = cfg.tta_pipeline
         cfg.model = {**cfg.tta_model, 'module': cfg.model}
 
 

@@ -49,6 +49,10 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
         state, meta = read_state_dict(file)
     state = {key.removeprefix(prefix): value for key, value in state.items()
              if key.startswith(prefix)}
+    other = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
+    if other is not None:
+        raise ValueError(f'{path} is no checkpoint of this config: {other} is a '
+                         f'{type(state[other]).__name__}, not a tensor')
     check_finite(state, path)
     if new_classes:
         state |= _kept(model, state, path)

@@ -105,9 +105,10 @@ def _check_kinds(cfg: Config) -> None:
         for key in keys:
             if not isinstance(cfg.get(key), kind | None):
                 raise ValueError(f'{key} has to be a {kind.__name__}, got {cfg.get(key)!r}')
-    scope = cfg.get('default_scope')
-    if scope is not None and scope not in MODELS.children and find_spec(scope) is None:
-        raise ValueError(f'default_scope={scope!r} is no package; the models here are of mmseg')
+    cfg.default_scope = cfg.get('default_scope') or 'mmseg'  # as init_model takes it
+    if cfg.default_scope not in MODELS.children and find_spec(cfg.default_scope) is None:
+        raise ValueError(f'default_scope={cfg.default_scope!r} is no package; that of mmseg is '
+                         "'mmseg'")
 
 
 def check_data(cfg: Config, *loaders: str) -> None:

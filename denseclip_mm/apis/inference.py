@@ -18,6 +18,7 @@ from denseclip_mm.apis.score_map import segment
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
 
+import cv2
 import numpy as np
 import torch
 from mmengine.dataset import Compose
@@ -26,6 +27,8 @@ from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.models import BaseSegmentor
 from mmseg.registry import TRANSFORMS
 from torch import Tensor, nn
+
+SMALLEST = 32  # pixels of the usual coarsest cell
 
 
 class KeptFeatures(nn.Module):
@@ -68,8 +71,8 @@ class Predictor:
 
     Raises:
         FileNotFoundError: if config or checkpoint are not there.
-        ValueError: if the checkpoint is not one of this model, the model would need one, or the
-            names are faulty.
+        ValueError: if the checkpoint is not one of this model, the model would need one, the names
+            are faulty, or there is no ``test_pipeline`` or no such device.
 
     Examples:
         >>> from denseclip_mm import Predictor
@@ -87,7 +90,11 @@ class Predictor:
                  device: str | None = None,
                  class_names: str | Sequence[str] | None = None) -> None:
         cfg = load_config(str(config), options=None, launcher='none', work_dir=None)
+        if not cfg.get('test_pipeline'):
+            raise ValueError(f'{config} has no test_pipeline, which pictures go through')
         device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+        if device.startswith('cuda') and not torch.cuda.is_available():
+            raise ValueError(f'the device is {device}, but there is no GPU; leave it out')
         model = init_model(cfg, device=device)
         self.loading = TRANSFORMS.build(cfg.test_pipeline[0])
         self.pipeline = Compose(
@@ -146,7 +153,7 @@ class Predictor:
 
         Raises:
             ValueError: if the config's loading step cannot read the file, or gives it other
-                channels than the model takes.
+                channels than the model takes, or the picture is too small or too narrow.
         """
         image, inputs, sample = self._prepare(image)
         return _predict(self.model, image, inputs, sample)
@@ -159,7 +166,7 @@ class Predictor:
 
         Raises:
             ValueError: if the config's loading step cannot read the file, or gives it other
-                channels than the model takes.
+                channels than the model takes, or the picture is too small or too narrow.
         """
         self._picture = (*self._prepare(image), KeptFeatures(self.model.backbone))
 
@@ -191,7 +198,11 @@ class Predictor:
             data = load_image(image, self.loading)
             self._check_channels(data['img'], image)
         picture = shown(data['img'])
-        data = self.pipeline(data)
+        try:
+            data = self.pipeline(data)
+        except cv2.error:
+            raise ValueError(f'a picture of {picture.shape[1]} x {picture.shape[0]} pixels is too '
+                             'narrow for the steps of test_pipeline') from None
         batch = self.model.data_preprocessor({key: [value] for key, value in data.items()}, False)
         return picture, batch['inputs'], batch['data_samples'][0]
 
@@ -204,7 +215,13 @@ class Predictor:
 
 
 def _predict(model: BaseSegmentor, image: np.ndarray, inputs: Tensor, sample: Any) -> Prediction:
-    result, score_map = segment(model, inputs, sample)
+    try:
+        result, score_map = segment(model, inputs, sample)
+    except RuntimeError:
+        if min(inputs.shape[2:]) >= SMALLEST:
+            raise
+        raise ValueError(f'a picture of {image.shape[1]} x {image.shape[0]} pixels is too small '
+                         'for the model') from None
     return Prediction(
         image=image, labels=result.pred_sem_seg.data[0].cpu().numpy(),
         score_map=None if score_map is None else score_map.cpu().numpy(),

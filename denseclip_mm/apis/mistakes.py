@@ -76,7 +76,8 @@ def one_line(traceback: bool, what: str = '') -> Iterator[FirstIteration]:
     try:
         yield first
     except Exception as error:
-        frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+        # Once each: a frame that catches and raises again stands in the trace twice.
+        frames = list(dict.fromkeys(frame for frame, _ in walk_tb(error.__traceback__)))
         if traceback or (first.done and not _is_expected(error, frames)):
             raise
         sys.exit(f'error: {what}{_describe(error, frames)}')
@@ -114,7 +115,7 @@ def _message(error: Exception, frames: list[FrameType]) -> str:
         return f'the config has no {absent[1]!r} where one is needed'
     if not text:  # a bare assertion
         text = getline(frames[-1].f_code.co_filename, frames[-1].f_lineno)
-    text = shorten(_CHATTER.split(text)[0], _LONGEST)
+    text = shorten(_CHATTER.split(text.replace('<unknown>, ', ''))[0], _LONGEST)
     return f'{type(error).__name__}: {text}{_meant(text, frames)}'
 
 

@@ -1,6 +1,5 @@
 """Reading a dataset before training: what its masks hold, and what is wrong with them."""
 
-import tempfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis.config import dataset_leaves
-from denseclip_mm.models.class_order import disagreement
+from denseclip_mm.datasets import sample
+from denseclip_mm.models.class_order import MOST_CLASSES, TOO_MANY, disagreement
 from denseclip_mm.models.vocabulary import read_class_names
 
-import mmcv
-import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
 from mmengine.config import Config
@@ -21,23 +19,10 @@ from mmengine.registry import init_default_scope
 from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
-from PIL import Image
 from tqdm.contrib.concurrent import thread_map
 
-VOID = 255  # LoadAnnotations writes it; mmseg's heads and metrics ignore it
 NAMED = 3  # files that a message names
 VALUES = 10  # wrong values that have a message of their own
-
-EMPTY = "folders without images: {}; img_suffix has to be the images' ending"
-NO_MASK = ('images without a mask: {}; add the masks or take the images out (a mask is named like '
-           'its image, with seg_map_suffix in place of img_suffix)')
-NO_IMAGE = ('masks without an image: {}; add the images or take the masks out (images that do not '
-            'end with img_suffix are not seen)')
-BAD_IMAGE = 'images that cannot be read: {}; write them anew'
-BAD_MASK = 'masks that cannot be read: {}; write them anew'
-NO_LABELS = 'masks that are not one channel of whole numbers: {}; write classes, not colours'
-SIZES = 'masks of another size than their image: {}; resize them by nearest neighbour'
-ALL_VOID = 'masks that are void everywhere: {}; nothing is learned from them'
 
 
 @dataclass
@@ -67,11 +52,15 @@ class Report:
     def errors(self) -> list[str]:
         """What would stop the training or spoil it, a line each."""
         lines = [message.format(_name(files)) for message, files in self.problems.items()
-                 if message != ALL_VOID]
+                 if message not in sample.WARNINGS]
+        if len(self.classes) > MOST_CLASSES:
+            lines.append(TOO_MANY.format(f'the {self.split} set', len(self.classes)))
         worst = sorted(self.outside.items(), key=lambda item: sum(item[1].values()), reverse=True)
-        wanted = f'which is no class (0 to {len(self.classes) - 1}) and not void ({VOID})'
-        lines += [f'masks that hold {value}, {wanted}: {_name(list(files))}, '
-                  f'{sum(files.values()):,} pixels' for value, files in worst[:VALUES]]
+        wanted = f'which is no class (0 to {len(self.classes) - 1}) and not void ({sample.VOID})'
+        cut = 'which LoadAnnotations cuts to {}; write labels of 8 bits'
+        lines += [f'masks that hold {value}, {cut.format(value % 256) if value > 255 else wanted}: '
+                  f'{_name(list(files))}, {sum(files.values()):,} pixels'
+                  for value, files in worst[:VALUES]]
         if worst[VALUES:]:
             lines.append(f'and {len(worst) - VALUES} more such values')
         return lines + self.disagreements
@@ -80,8 +69,8 @@ class Report:
         """What may be meant so, a line each."""
         absent = [name for index, name in enumerate(self.classes) if not self.pixels[index]]
         lines = [f'classes that never occur: {", ".join(absent)}'] if absent else []
-        void = self.problems.get(ALL_VOID)
-        return [*lines, ALL_VOID.format(_name(void))] if void else lines
+        return lines + [message.format(_name(self.problems[message]))
+                        for message in sample.WARNINGS if message in self.problems]
 
 
 def check_split(cfg: Config, split: str) -> Report:
@@ -100,6 +89,7 @@ def check_split(cfg: Config, split: str) -> Report:
     """
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     report, loader = None, f'{split}_dataloader'
+    channels = len(cfg.get('model', {}).get('data_preprocessor', {}).get('mean', 'rgb'))
     for key, leaf in dataset_leaves(f'{loader}.dataset', cfg[loader].dataset):
         loaders = _loaders(leaf, key)
         dataset = _build(leaf, key)
@@ -113,7 +103,7 @@ def check_split(cfg: Config, split: str) -> Report:
             raise ValueError(
                 f'{key} has reduce_zero_label={dataset.reduce_zero_label}, its LoadAnnotations '
                 f'{loaders[1].reduce_zero_label}; set it in the dataset alone')
-        _read_all(dataset, loaders, report)
+        _read_all(dataset, loaders, report, channels)
     report.disagreements = compare_classes(cfg, report.classes, split)
     return report
 
@@ -176,13 +166,13 @@ def _build(leaf: dict[str, Any], key: str) -> BaseSegDataset:
 
 
 def _read_all(dataset: BaseSegDataset, loaders: tuple[LoadImageFromFile, LoadAnnotations],
-              report: Report) -> None:
+              report: Report, channels: int) -> None:
     images, masks = dataset.data_prefix['img_path'], dataset.data_prefix['seg_map_path']
     if not dataset.data_list:
-        report.problems[EMPTY].append(images)
-    becomes, known = _labels_of_values(dataset), {*range(len(report.classes)), VOID}
-    samples = thread_map(partial(_read, loaders=loaders), dataset.data_list, desc=report.split,
-                         unit='image', leave=False)
+        report.problems[sample.EMPTY].append(images)
+    becomes, known = sample.labels_of_values(dataset), {*range(len(report.classes)), sample.VOID}
+    samples = thread_map(partial(sample.read, loaders=loaders, channels=channels),
+                         dataset.data_list, desc=report.split, unit='image', leave=False)
     report.num_images += len(samples)
     for info, (problems, values) in zip(dataset.data_list, samples, strict=True):
         labels: Counter[int] = Counter()
@@ -194,8 +184,8 @@ def _read_all(dataset: BaseSegDataset, loaders: tuple[LoadImageFromFile, LoadAnn
                 report.outside[value][info['seg_map_path']] = pixels
         report.pixels.update(labels)
         report.images.update(labels.keys())
-        if labels and labels[VOID] == sum(values.values()):
-            problems[ALL_VOID] = info['seg_map_path']
+        if labels and labels[sample.VOID] == sum(values.values()):
+            problems[sample.ALL_VOID] = info['seg_map_path']
         for message, file in problems.items():
             report.problems[message].append(file)
     if not dataset.ann_file:  # which would be a list of the images that are meant
@@ -205,38 +195,4 @@ def _read_all(dataset: BaseSegDataset, loaders: tuple[LoadImageFromFile, LoadAnn
                  for name in files(images, suffix=dataset.img_suffix)}
         if alone := sorted(name for name in files(masks, suffix=ending)
                            if name.removesuffix(ending) not in stems):
-            report.problems[NO_IMAGE] += [f'{masks}/{name}' for name in alone]
-
-
-def _labels_of_values(dataset: BaseSegDataset) -> dict[int, int]:
-    """What LoadAnnotations makes of each value of a file."""
-    with tempfile.NamedTemporaryFile(suffix='.png') as file:
-        Image.fromarray(np.arange(256, dtype=np.uint8)[None].repeat(2, 0)).save(file.name)
-        sample = LoadAnnotations()(dict(
-            seg_map_path=file.name, label_map=dataset.label_map, seg_fields=[],
-            reduce_zero_label=dataset.reduce_zero_label))
-    return dict(enumerate(sample['gt_seg_map'][0].tolist()))
-
-
-def _read(info: dict[str, Any], loaders: tuple[LoadImageFromFile, LoadAnnotations]
-          ) -> tuple[dict[str, str], dict[int, int]]:
-    """The files with problems, by message, and the mask's pixels by their value in the file."""
-    (image, mask), (load_image, load_mask) = (info['img_path'], info['seg_map_path']), loaders
-    problems, size = {}, None
-    try:
-        size = load_image(dict(img_path=image))['ori_shape']
-    except Exception as error:  # decoders raise what they like
-        problems[BAD_IMAGE] = f'{image}: {error}'
-    if not fileio.exists(mask, load_mask.backend_args):
-        return {**problems, NO_MASK: image}, {}
-    try:
-        labels = mmcv.imfrombytes(fileio.get(mask, load_mask.backend_args), flag='unchanged',
-                                  backend=load_mask.imdecode_backend).squeeze()
-    except Exception as error:
-        return {**problems, BAD_MASK: f'{mask}: {error}'}, {}
-    if labels.ndim != 2 or labels.dtype.kind not in 'biu':
-        return {**problems, NO_LABELS: f'{mask}: {labels.shape} {labels.dtype}'}, {}
-    if size not in (None, labels.shape):
-        problems[SIZES] = f'{mask}: {labels.shape}, its image {size}'
-    values, pixels = np.unique(labels, return_counts=True)
-    return problems, dict(zip(values.astype(int).tolist(), pixels.tolist(), strict=True))
+            report.problems[sample.NO_IMAGE] += [f'{masks}/{name}' for name in alone]

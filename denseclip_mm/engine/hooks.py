@@ -5,12 +5,13 @@ from typing import Any
 
 from denseclip_mm.apis.checkpoint import plain_model
 from denseclip_mm.apis.config import check_pixels
-from denseclip_mm.models.class_order import disagreement
+from denseclip_mm.models.class_order import MOST_CLASSES, TOO_MANY, disagreement
 from denseclip_mm.models.neck import PixelTextNeck
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.models import BaseSegmentor
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
@@ -62,11 +63,19 @@ class CheckClassesHook(Hook):
     @staticmethod
     def _check_dataset(runner: Runner, dataset: object, kind: str) -> None:
         classes = getattr(dataset, 'metainfo', {}).get('classes')
+        if classes is not None and len(classes) > MOST_CLASSES and _cuts_labels(dataset):
+            raise ValueError(TOO_MANY.format(f'the {kind} set', len(classes)))
         neck = getattr(plain_model(runner.model), 'neck', None)
         if not isinstance(neck, PixelTextNeck) or classes is None:
             return
         if fault := disagreement(neck.class_names, classes, f'the {kind} set'):
             raise ValueError(fault)
+
+
+def _cuts_labels(dataset: Any) -> bool:
+    """Whether labels are loaded by mmseg's own step."""
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
+    return any(type(step) is LoadAnnotations for step in steps)
 
 
 class CheckLossHook(Hook):

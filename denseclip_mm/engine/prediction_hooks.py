@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from denseclip_mm.apis.pictures import load_image, loading_step, shown
 from denseclip_mm.engine.storage import WholeVisBackend
 from denseclip_mm.files import whole_file
 
-import mmcv
 import numpy as np
-from mmengine import fileio
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.visualization import LocalVisBackend, Visualizer
@@ -103,7 +102,7 @@ class PredictionVisualizationHook(SegVisualizationHook):
         interval: batches from one that is drawn to the next.
         show: whether they are shown in a window, and not written.
         wait_time: seconds that each is shown.
-        backend_args: of the storage that images are read from.
+        backend_args: of no effect: images are loaded by the step of the dataset.
 
     Raises:
         ValueError: if a ``LocalVisBackend`` would lose a picture in a folder.
@@ -122,7 +121,6 @@ class PredictionVisualizationHook(SegVisualizationHook):
         for sample in outputs:
             name = f'{mode}_{picture_name(sample.img_path, loader.dataset)}'
             check_name(self._visualizer, name)
-            image = mmcv.imfrombytes(fileio.get(sample.img_path, self.backend_args),
-                                     channel_order='rgb')
+            image = shown(load_image(sample.img_path, loading_step(loader.dataset))['img'])
             self._visualizer.add_datasample(name, image, data_sample=sample, show=self.show,
                                             wait_time=self.wait_time, step=runner.iter)

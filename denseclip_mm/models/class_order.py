@@ -4,6 +4,11 @@ from collections.abc import Sequence
 
 from denseclip_mm.models.vocabulary import clean_name, split_synonyms
 
+MOST_CLASSES = 255  # mmseg's LoadAnnotations reads labels as 8 bits, and 255 is void
+TOO_MANY = ('{} has {} classes, and LoadAnnotations reads labels as 8 bits, of which 255 is void; '
+            'join classes until there are 255 at most, or load labels by a step of your own, with '
+            'another ignore_index in heads, RandomCrop and metrics and another seg_pad_val')
+
 
 def disagreement(names: Sequence[str], classes: Sequence[str], owner: str) -> str | None:
     """Say where classes and a model's names are not as many, or in another order.

@@ -114,9 +114,11 @@ def read_class_names(class_names: str | Sequence[str]) -> list[str]:
     for index, name in enumerate(names):
         _check_form(name, f'{source}: name {index} ({shorten(name, 100)!r})')
         for text in split_synonyms(name):
-            first, other = owner.setdefault(tuple(_tokenizer.encode(text)), (index, text))
-            if other is text:
+            tokens = tuple(_tokenizer.encode(text))
+            if tokens not in owner:
+                owner[tokens] = index, text
                 continue
+            first, other = owner[tokens]
             if first == index:
                 raise ValueError(f'{source}: name {index} ({name!r}) holds {text!r} twice')
             same = 'stands twice' if text.lower() == other.lower() else f'is {other!r} once more'

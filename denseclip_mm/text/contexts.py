@@ -124,4 +124,6 @@ class LearnedContext(ContextPrompt):
     def forward(self, text_encoder: CLIPTextTower, trees: nn.ModuleList,
                 visual_BTC: Tensor | None = None) -> Tensor:
         """Text embeddings (1, S, C), not normalised."""
-        return text_encoder(trees, self.contexts.reshape(1, -1, text_encoder.width))
+        # A view of a parameter would ask for gradients even where none are recorded, which
+        # PyTorch's FLOP counter does not take.
+        return text_encoder(trees, self.contexts.reshape(1, -1, text_encoder.width).clone())

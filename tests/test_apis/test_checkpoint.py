@@ -74,6 +74,14 @@ def test_weights_that_are_not_finite(number: float, build: Callable, tmp_path: P
         load_checkpoint(build(), path)
 
 
+def test_what_is_no_tensor(build: Callable, tmp_path: Path) -> None:
+    model = build()
+    path = tmp_path / 'text.pth'
+    torch.save(dict(state_dict=dict.fromkeys(model.state_dict(), 'text')), path)
+    with pytest.raises(ValueError, match=r'text.pth is no checkpoint of this config: .* is a str'):
+        load_checkpoint(model, path)
+
+
 def test_plain_model() -> None:
     model = nn.Conv2d(1, 1, 1)
     wrapped = nn.Module()

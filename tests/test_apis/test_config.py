@@ -4,7 +4,7 @@ import os
 from argparse import ArgumentParser
 from pathlib import Path
 
-from denseclip_mm.apis.config import check_data, parse_launched
+from denseclip_mm.apis.config import check_data, load_config, parse_launched
 
 import pytest
 from mmengine.config import Config
@@ -38,3 +38,44 @@ def test_command_lines_of_launchers(words: list[str], rank: str, given: str | No
         *words, '--launcher', 'pytorch', '--cfg-options', 'a.b=1', 'c=[2,3]'])
     assert args.launcher == 'pytorch' and args.cfg_options == {'a.b': 1, 'c': [2, 3]}
     assert os.environ['LOCAL_RANK'] == (given or rank)
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    ('model = 3', 'model has to be a dict, got 3'),
+    ("val_dataloader = 'val'", "val_dataloader has to be a dict, got 'val'"),
+    ("custom_hooks = 'all'", "custom_hooks has to be a list, got 'all'"),
+    ('load_from = 3', 'load_from has to be a str, got 3'),
+    ("default_scope = 'mmsegm'", "default_scope='mmsegm' is no package"),
+])
+def test_values_of_a_wrong_kind(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / 'config.py'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_config(str(path), options=None, launcher='none', work_dir=None)
+
+
+@pytest.mark.parametrize(('dataset', 'message'), [
+    (None, r'train_dataloader\.dataset has to be a dict, got None'),
+    (dict(data_root=['a', 'b']), r"dataset\.data_root has to be a str, got \['a', 'b'\]"),
+    (dict(data_prefix='images'), r"dataset\.data_prefix has to be a dict, got 'images'"),
+])
+def test_datasets_of_a_wrong_kind(dataset: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_data(Config(dict(train_dataloader=dict(dataset=dataset))), 'train_dataloader')
+
+
+def test_splits_that_are_not_there() -> None:
+    check_data(Config(dict(val_dataloader=None)), 'val_dataloader', 'test_dataloader')
+
+
+def test_paths_with_commas_and_spaces(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """One that is there is one path; what is no KEY=VALUE ends in the usage."""
+    folder = tmp_path / 'my data, labelled'
+    folder.mkdir()
+    read = parse_launched(ArgumentParser(), ['--cfg-options', f'a={folder}', f'b={folder}/x'])
+    assert read.cfg_options == {
+        'a': str(folder), 'b': [str(tmp_path / 'mydata'), 'labelled/x']}
+    for faulty in ('a', 'a=[1,'):
+        with pytest.raises(SystemExit):
+            parse_launched(ArgumentParser(), ['--cfg-options', faulty])
+        assert f'expected KEY=VALUE, got {faulty}' in capsys.readouterr().err

@@ -180,8 +180,8 @@ def publish(model: nn.Module) -> dict[str, Tensor]:
     """Its weights as the published code would have saved them: 20 text positions only."""
     published = {}
     for name, tensor in model.state_dict().items():
-        if name.endswith('position_grid'):
-            continue  # which is ours
+        if name.endswith('position_grid'):  # ours; theirs is square
+            continue
         start = next(start for start in RENAMED if name.startswith(start))
         published[RENAMED[start] + name.removeprefix(start)] = tensor.clone()
     published['contexts'] = published['contexts'][None]
@@ -458,5 +458,5 @@ def test_unconverted_checkpoints_are_refused_by_the_model(published: dict[str, T
     """Whereas mmengine alone would warn, and leave the model random."""
     path = tmp_path / 'published.pth'
     torch.save(dict(meta={}, state_dict=published), path)
-    with pytest.raises(ValueError, match=r'published one for mmseg 0.x.*convert_checkpoint'):
+    with pytest.raises(ValueError, match=r'published one for mmseg 0\.x.*convert_checkpoint'):
         load_checkpoint(build('resnet'), str(path))

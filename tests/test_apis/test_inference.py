@@ -333,6 +333,17 @@ def test_files_are_loaded_as_in_test_py(way: str, tmp_path: Path) -> None:
     assert given.overlay().shape == given.image.shape
 
 
+def test_pictures_that_are_too_narrow_or_too_small(tmp_path: Path) -> None:
+    predictor = Predictor(ZERO_SHOT, device='cpu')
+    for height, width in ((1, 300), (2, 2000), (300, 1)):
+        with pytest.raises(ValueError, match=f'of {width} x {height} pixels is too narrow for'):
+            predictor(np.zeros((height, width, 3), np.uint8))
+    config = tmp_path / 'config.py'
+    config.write_text(f"_base_ = '{ZERO_SHOT}'\n{OWN_SIZE}")
+    with pytest.raises(ValueError, match='a picture of 1 x 1 pixels is too small for the model'):
+        Predictor(config, device='cpu')(np.zeros((1, 1, 3), np.uint8))
+
+
 def test_channels_that_the_model_does_not_take(tmp_path: Path) -> None:
     config = tmp_path / 'config.py'
     config.write_text(f"_base_ = '{ZERO_SHOT}'\ntest_pipeline = [dict(type='LoadImageFromFile', "

@@ -37,8 +37,8 @@ def test_files_that_are_no_pictures(tmp_path):
     for name in ('empty', 'text'):
         with pytest.raises(ValueError) as error:
             read_image(tmp_path / f'{name}.png')
-        assert str(error.value).startswith(f'{tmp_path}/{name}.png is no picture that OpenCV can')
-    with pytest.raises(ValueError, match=r'none\.png cannot be read: No such file'):
+        assert str(error.value).startswith(f'{tmp_path}/{name}.png is no picture that LoadImage')
+    with pytest.raises(ValueError, match=r'none\.png is no picture that .*No such file'):
         read_image(tmp_path / 'none.png')
 
 

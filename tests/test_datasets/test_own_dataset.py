@@ -13,6 +13,7 @@ from pathlib import Path
 
 from denseclip_mm.datasets.check import check_split, compare_classes
 
+import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -180,6 +181,15 @@ def turned_by_exif(root):
     Image.open(root / 'images/two.jpg').save(root / 'images/two.jpg', exif=exif)
 
 
+def twelve_bits(root):
+    (root / 'images/two.jpg').write_bytes(
+        cv2.imencode('.png', np.full((3, 4, 3), 4000, np.uint16))[1].tobytes())
+
+
+def many_pixels(root):
+    Image.fromarray(np.zeros((13500, 13500), bool)).save(root / 'masks/two.png')
+
+
 def outside(root):
     save(root / 'masks/one.png', np.array([[3, 3, 0, 11]] * 3, np.uint8))
     save(root / 'masks/two.png', np.array([[3, 3, 0, 0]] * 3, np.uint8))
@@ -199,8 +209,12 @@ def other_ending(root):
     (mask_alone, [r'masks without an image: 1 \({root}/masks/three.png\); add the images']),
     (other_size, [r'masks of another size than their image: 1 \({root}/masks/two.png: \(4, 4\), '
                   r'its image \(3, 4\)\); resize']),
-    (turned_by_exif, [r'masks of another size .* \({root}/masks/two.png: \(3, 4\), its image '
-                      r'\(4, 3\)\)']),
+    (turned_by_exif, [r'images that EXIF turns, and their masks not: 1 \({root}/masks/two.png: '
+                      r'\(3, 4\), its image \(4, 3\)\); turn the masks, or load images by Load'
+                      r"ImageFromFile\(color_type='color_ignore_orientation'\)"]),
+    (twelve_bits, [r'images of more than 8 bits, .* 1 \({root}/images/two.jpg: up to 4000, read '
+                   r'as 15\); write them in 8 bits, scaled by their own maximum']),
+    (many_pixels, [r'masks of more pixels than Pillow reads: 1 \({root}/masks/two.png: .*\); cut']),
     (colours, [r'masks that are not one channel of whole numbers: 1 \({root}/masks/two.png: '
                r'\(3, 4, 3\) uint8\)']),
     (fractions, [r'masks that are not one .* 1 \({root}/masks/two.png: \(3, 4\) float32\)']),
@@ -211,7 +225,8 @@ def other_ending(root):
     (outside, [r'masks that hold 3, which is no class \(0 to 2\) and not void \(255\): '
                r'2 \({root}/masks/one.png, {root}/masks/two.png\), 12 pixels$',
                r'masks that hold 11, .*: 1 \({root}/masks/one.png\), 3 pixels$']),
-    (sixteen_bits, [r'masks that hold 257, .*: 1 \({root}/masks/two.png\), 3 pixels$']),
+    (sixteen_bits, [r'masks that hold 257, which LoadAnnotations cuts to 1; write .* 8 bits: 1 '
+                    r'\({root}/masks/two.png\), 3 pixels$']),
     (other_ending, [r'folders without images: 1 \({root}/images\); img_suffix',
                     r'masks without an image: 2 \({root}/masks/one.png, {root}/masks/two.png\)']),
 ], ids=lambda value: getattr(value, '__name__', ''))
@@ -221,6 +236,38 @@ def test_problems(root, spoil, errors):
     assert len(found) == len(errors)
     for line, pattern in zip(found, errors, strict=True):
         assert re.match(pattern.replace('{root}', re.escape(str(root))), line), line
+
+
+@pytest.mark.parametrize(('picture', 'message'), [
+    (np.zeros((3, 4, 4), np.uint8), r'another number of channels than .*two.jpg: 4\); Load'),
+    (np.zeros((3, 4), np.uint8), r"another number of channels than the model's mean: .*jpg: 1\)"),
+    (np.full((3, 4, 3), 4000, np.uint16), r'more than 8 bits, .*two.jpg: up to 4000\); write'),
+], ids=['RGBA', 'grey', '12 bits'])
+def test_images_that_are_read_unchanged(picture, message, root):
+    (root / 'images/two.jpg').write_bytes(cv2.imencode('.png', picture)[1].tobytes())
+    unchanged = [dict(type='LoadImageFromFile', color_type='unchanged'), LOAD[1]]
+    line, = check(dataset(root, pipeline=unchanged)).errors()
+    assert re.search(message, line)
+
+
+def test_images_upside_down(root):
+    """The size does not tell whether the mask is turned, too."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(root / 'images/two.jpg').save(root / 'images/two.jpg', exif=exif)
+    report = check(dataset(root))
+    assert report.errors() == []
+    assert report.warnings()[1:] == [f'images that EXIF mirrors or turns upside down: 1 ({root}/'
+                                     'images/two.jpg); their masks have to be turned alike']
+    as_it_lies = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
+    assert len(check(dataset(root, pipeline=[as_it_lies, LOAD[1]])).warnings()) == 1
+
+
+def test_more_classes_than_labels_of_a_byte(root):
+    names = [f'thing {index}' for index in range(256)]
+    line, = check(dataset(root, metainfo=dict(classes=names))).errors()
+    assert line.startswith('the train set has 256 classes, and LoadAnnotations reads labels as 8')
+    assert check(dataset(root, metainfo=dict(classes=names[1:]))).errors() == []
 
 
 def test_many_files_and_values(root):

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import MODELS
 from torch import nn
 
@@ -105,6 +106,18 @@ def test_the_same_names_in_another_order(tiny_resnet: dict, model_config) -> Non
     with pytest.raises(ValueError, match=r"validation set has the model's classes in another order"
                        r": 'dog' is its class 0 and class 1 of the model; the place of a name"):
         check(runner)
+
+
+def test_labels_of_more_than_a_byte(tiny_resnet: dict, model_config) -> None:
+    """Mmseg's own step cuts them; a step of one's own may not."""
+    class Own(LoadAnnotations):
+        pass
+    runner = fake_runner(MODELS.build(model_config(tiny_resnet, NAMES)), train=256)
+    for step, message in ((LoadAnnotations(), 'training set has 256 classes, and LoadAnnotations'),
+                          (Own(), 'training set has 256 classes, but the neck has 3')):
+        runner.train_dataloader.dataset.pipeline = SimpleNamespace(transforms=[step])
+        with pytest.raises(ValueError, match=message):
+            check(runner)
 
 
 @pytest.mark.parametrize(('options', 'message'), [

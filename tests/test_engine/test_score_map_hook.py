@@ -353,7 +353,7 @@ def test_tools_draw(tmp_path, small_demo, run_tool, succeed):
     for words, message in (
             (['no.png', '--classes', 'gras'], "error: the model has no class 'gras'"),
             (['no.png', '--index', '6'], 'error: --index 6, but the validation set has 6 images'),
-            (['no.nothing'], 'error: unknown file extension: .nothing')):
+            (['no.nothing'], 'error: ValueError: unknown file extension: .nothing')):
         done = run_tool(*draw, *words, cwd=tmp_path)
         assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(message)
     assert not list(tmp_path.glob('no.*'))

@@ -77,6 +77,8 @@ def test_split_synonyms(name: str, texts: list[str]) -> None:
     (['cat;kitten', 'dog', 'KITTEN'], "'KITTEN' stands twice, as class 0 and as class 2"),
     (['cat', 'dog;dog'], r"name 1 \('dog;dog'\) holds 'dog' twice"),
     (['cat', 'dog; Dog'], r"name 1 \('dog; Dog'\) holds 'Dog' twice"),
+    (['a', 'b;b'], r"name 1 \('b;b'\) holds 'b' twice"),  # Python keeps one string for a letter
+    (['a', 'b', 'a'], "'a' stands twice, as class 0 and as class 2"),
     (['road - side', 'road-side'], "'road-side' is 'road - side' once more, as class 0 and as"),
     (['cat', 'traffic light', 'Traffic__light'], "'Traffic light' stands twice, as class 1"),
     (['cat', '\u200b'], r"name 1 \(''\) is empty"),

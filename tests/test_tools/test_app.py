@@ -262,7 +262,7 @@ def test_files_of_the_server_are_not_segmented(server, scene, tmp_path):
                      'water, grass', 1)
         assert 'water' not in answer and str(tmp_path) not in answer, path
         answers.add(answer)
-        if str(path) not in ('', '\0', str(uploads)):
+        if str(path) not in ('', '\0'):
             assert answer.startswith('event: error'), path
     assert len(answers) <= 4  # they do not tell what is there
     again = dict(path=str(next(uploads.glob('*/private.png'))))
@@ -280,8 +280,7 @@ def test_addresses_are_not_fetched(server, scene, tmp_path):
                         dict(path=address, url=address, meta=dict(_type='gradio.FileData')),
                         dict(url='data:image/png;base64,AAAA')):
             answer = ask(server[0], picture, 'water, grass', 1)
-            assert any(said in answer for said in (
-                'addresses are not fetched', 'not uploaded here', 'no picture yet'))
+            assert 'not uploaded here' in answer or 'no picture yet' in answer
         with pytest.raises(TimeoutError):
             elsewhere.accept()
 

@@ -157,7 +157,7 @@ class DumpHook(Hook):
     @torch.no_grad()
     def after_val_epoch(self, runner, metrics=None):
         neck = runner.model.module.neck
-        (_, _, kept), = neck.kept_text._kept.values()
+        (*_, kept), = neck.kept_text._kept.values()
         averaged = neck.prompt.contexts
         self.texts.append((kept, deepcopy(neck).train().text_embeddings(neck.vocabulary, None),
                            averaged.clone()))
@@ -372,6 +372,50 @@ def test_one_line_errors(words, message, tmp_path, run_tool):
     error = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
     assert len(error) == 1 and message in error[0]
     assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize(('tool', 'change', 'message'), [
+    ('test', 'test_dataloader = test_cfg = test_evaluator = None', 'has no test_dataloader'),
+    ('predict', 'test_pipeline = None', 'has no test_pipeline'),
+    ('predict', 'test_dataloader = val_dataloader = None', 'give the checkpoint'),
+    ('check_dataset', 'val_dataloader = test_dataloader = None', 'train_dataloader'),
+    ('train', 'val_dataloader = None', 'val_cfg, and val_evaluator should be either all None'),
+])
+def test_splits_that_a_config_lacks(tool, change, message, config, tmp_path, run_tool):
+    with config.open('a') as file:
+        file.write(f'{change}\n')
+    words = dict(test=['x.pth'], predict=['none', config]).get(tool, [])
+    (tmp_path / 'x.pth').touch()
+    done = run_tool(tool, config, *words, cwd=tmp_path)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert message in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_a_device_that_is_not_there(config, tmp_path, run_tool):
+    done = run_tool('predict', config, 'none', config, '--device', 'cuda', cwd=tmp_path)
+    assert done.stderr.strip().splitlines()[-1] == (
+        'error: the device is cuda, but there is no GPU; leave it out')
+
+
+def test_tta_of_joined_datasets(load_tool, config):
+    tool = load_tool('test')
+    args = tool.parse_args([str(config), '--tta'])
+    cfg = tool.load_config(str(config), options=None, launcher='none', work_dir=None)
+    cfg.tta_pipeline = [dict(type='PackSegInputs')]
+    leaf = cfg.test_dataloader.dataset
+    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[leaf, leaf])
+    tool.apply_options(cfg, args)
+    assert [each.pipeline for each in cfg.test_dataloader.dataset.datasets] == [
+        cfg.tta_pipeline] * 2
+
+
+def test_traceback_shows_the_rest(config, tmp_path, run_tool):
+    words = ['train', config, '--cfg-options', 'model.neck.prompt.num_contexts=4']
+    line = run_tool(*words, cwd=tmp_path).stderr.strip().splitlines()[-1]
+    assert line.startswith('error: model.neck.prompt: TypeError: ')
+    assert line.endswith("did you mean 'num_context'? (--traceback shows the rest)")
+    assert 'Traceback' in run_tool(*words, '--traceback', cwd=tmp_path).stderr
 
 
 @pytest.mark.parametrize(('option', 'message'), [

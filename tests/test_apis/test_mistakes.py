@@ -1,0 +1,86 @@
+"""Mistakes end in one line: who is told what, and what keeps its trace."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+
+from denseclip_mm.apis.config import load_config
+from denseclip_mm.apis.mistakes import one_line
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+
+def line(code: str, *, traceback: bool = False, started: bool = False, **known: object) -> str:
+    """The line in which some code ends, run as a tool's."""
+    with pytest.raises(SystemExit) as stop, one_line(traceback) as first:
+        first.done = started
+        exec(code, {'__name__': 'tool', **known})
+    assert '\n' not in stop.value.code
+    return stop.value.code
+
+
+def test_what_is_expected_is_told_as_it_is() -> None:
+    assert line("raise OSError(28, 'No space left on device', 'a.png')", started=True) == (
+        "error: [Errno 28] No space left on device: 'a.png'")
+    with pytest.raises(SystemExit, match='error: cannot convert a: no such thing'), \
+            one_line(False, 'cannot convert a: '):
+        raise ValueError('no such thing')
+
+
+@pytest.mark.parametrize('options', [dict(traceback=True), dict(started=True)])
+def test_what_keeps_its_trace(options: dict[str, bool]) -> None:
+    """A bug in the middle of a run; everything where the user asks for it."""
+    with pytest.raises(ZeroDivisionError):
+        line('1 / 0', **options)
+
+
+def test_a_data_worker_quotes_its_trace() -> None:
+    text = ('Caught OSError in DataLoader worker process 0.\nOriginal Traceback (most recent call '
+            "last):\n  File 'a.py', line 1\nOSError: a.png is damaged\n")
+    for started in (False, True):
+        assert line('raise OSError(text)', text=text, started=started) == (
+            'error: OSError: a.png is damaged')
+
+
+def test_no_hint_to_run_what_is_in_a_checkpoint() -> None:
+    told = line('raise UnpicklingError("re-running `torch.load` with `weights_only` set to '
+                '`False` will likely succeed")',
+                UnpicklingError=UnpicklingError)
+    assert 'weights_only' not in told and 'would run code' in told
+
+
+@pytest.mark.parametrize(('model', 'told'), [
+    (dict(type='LearnedContxt'),
+     "model: KeyError: LearnedContxt is not in the mmengine::model registry; did you mean "
+     "'LearnedContext'?"),
+    (dict(type='EncoderDecoder', decode_head=None,
+          backbone=dict(type='CLIPResNet', model='RN50', imagesize=3)),
+     "model.backbone: TypeError: CLIPResNet.__init__() got an unexpected keyword argument "
+     "'imagesize'; did you mean 'image_size'?"),
+    (dict(type='FPN', in_channels=3, out_channels=4, num_outs=1),
+     'model: AssertionError: assert isinstance(in_channels, list)'),
+])
+def test_the_key_is_named(model: dict, told: str) -> None:
+    code = 'def build(cfg):\n    return MODELS.build(cfg.model)\nbuild(cfg)'
+    cfg = Config(dict(default_scope='mmseg', model=model))
+    told_us = line(code, cfg=cfg, MODELS=MODELS)
+    assert told_us.replace('mmseg::', 'mmengine::').startswith(f'error: {told}'), told_us
+    assert told_us.endswith('(--traceback shows the rest)')
+
+
+def test_circles_and_lines_of_config_files(tmp_path: Path) -> None:
+    one, two = tmp_path / 'one.py', tmp_path / 'two.py'
+    one.write_text("_base_ = './two.py'")
+    two.write_text("_base_ = './one.py'")
+    load = f'load({str(one)!r}, options=None, launcher="none", work_dir=None)'
+    assert line(load, load=load_config) == (
+        f'error: {one} has the base {two} has the base {one}: a circle; take one of them out')
+    two.write_text('first = 1\nsecond = thrid\n')
+    assert line(load, load=load_config) == (
+        f"error: {two}, a base of {one}, line 2: NameError: name 'thrid' is not defined "
+        '(--traceback shows the rest)')
+    two.write_text('first = (\n')
+    told = line(load, load=load_config)
+    assert told.startswith(f'error: {tmp_path}') and f'two.py, a base of {one}: ' in told
+    assert "SyntaxError: '(' was never closed (line 1)" in told
