@@ -99,6 +99,8 @@ def _describe(error: Exception, frames: list[FrameType]) -> str:
     if _is_expected(error, frames):
         by_hook = any(isinstance(frame.f_locals.get('self'), Hook) for frame in frames)
         return ('' if by_hook else _key(frames)) + _last_line(str(error))  # hooks name the parts
+    files = files or [str(frame.f_locals['filename']) for frame in frames
+                      if frame.f_code.co_name == 'fromfile']  # before mmengine opens it
     where = _line(files, frames) if files else _key(frames)
     return f'{where}{_message(error, frames)} (--traceback shows the rest)'
 

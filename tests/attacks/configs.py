@@ -117,7 +117,7 @@ WORDS = {  # of the command line
                             'test_dataloader.dataset.data_root=a,b'],
 }
 MEANT = ('test_', 'tta_', 'vis_', 'resume', 'log_', 'load_from deleted', 'randomness deleted',
-         'auto_scale_lr', 'visualizer None', 'visualizer deleted', 'work_dir None',
+         'auto_scale_lr', 'visualizer None', 'visualizer deleted', 'work_dir None', 'work_dir del',
          'default_hooks None', 'default_hooks deleted', 'custom_hooks None', 'custom_hooks deleted',
          'param_scheduler None', 'param_scheduler deleted', 'env_cfg deleted', 'default_scope None',
          'default_scope deleted', 'custom_imports deleted')  # what train.py may take

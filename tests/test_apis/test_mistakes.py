@@ -84,3 +84,5 @@ def test_circles_and_lines_of_config_files(tmp_path: Path) -> None:
     told = line(load, load=load_config)
     assert told.startswith(f'error: {tmp_path}') and f'two.py, a base of {one}: ' in told
     assert "SyntaxError: '(' was never closed (line 1)" in told
+    one.write_text('first = (\n')
+    assert line(load, load=load_config).startswith(f'error: {one}: SyntaxError: ')
