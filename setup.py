@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 root = Path(__file__).parent
 version: dict[str, str] = {}
 exec((root / 'denseclip_mm' / 'version.py').read_text(), version)
-onnx = ['torch>=2.11', 'onnx', 'onnxruntime', 'onnxscript']  # tools/export.py; 2.6 cannot
+onnx = ['onnx', 'onnxruntime', 'onnxscript']  # tools/export.py
 app = ['gradio>=6.31,<7']  # tools/app.py
 docs = ['mkdocs-material', 'mkdocstrings[python]']  # make docs
 
@@ -21,12 +21,12 @@ setup(
     python_requires='>=3.11',
     packages=find_packages(include=['denseclip_mm', 'denseclip_mm.*']),
     package_data={'denseclip_mm': ['py.typed', 'demo/*']},
-    # From the oldest version that the tests were run with to below the next one that they were not.
+    # The versions that the whole suite was run with, to below the next ones that nobody tried.
     install_requires=[
-        'torch>=2.6,<2.12',
-        'torchvision>=0.21,<0.27',
-        'open_clip_torch>=3.2,<4',
-        'numpy>=2.0,<3',
+        'torch>=2.11,<2.12',
+        'torchvision>=0.26,<0.27',
+        'open_clip_torch>=3.3,<4',
+        'numpy>=2.4,<3',
         'safetensors',
         'pillow',
         'tqdm',
