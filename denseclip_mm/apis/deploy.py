@@ -10,6 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 
 from denseclip_mm.apis.checkpoint import load_checkpoint
+from denseclip_mm.apis.pictures import distinct_colours
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.text import TextEmbeddings
@@ -78,7 +79,10 @@ def save_without_text_tower(model: EncoderDecoder, folder: Path) -> tuple[Path, 
     if isinstance(getattr(model, 'neck', None), PixelTextNeck):
         cfg.model.neck.text_encoder = None
         cfg.model.neck.prompt = dict(type='TextEmbeddings', embed_dim=model.neck.embed_dim)
-        cfg.model.neck.class_names = list(model.neck.class_names)
+        names = list(model.neck.class_names)
+        cfg.model.neck.class_names = names
+        if list(model.dataset_meta['classes']) != names:  # they were changed in the neck
+            model.dataset_meta = dict(classes=tuple(names), palette=distinct_colours(len(names)))
     if 'pretrained' in cfg.model.backbone:
         cfg.model.backbone.pretrained = None
     config, checkpoint = folder / 'config.py', folder / 'model.pth'

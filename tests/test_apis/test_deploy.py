@@ -169,6 +169,16 @@ def test_export_after_a_change_of_names(config: str, names: list[str], tmp_path:
                               tmp_path / 'scene.png').labels)
 
 
+def test_names_changed_in_the_neck_are_those_of_the_export(tiny_resnet, tmp_path) -> None:
+    model = init_model(*write_model(tiny_resnet, tmp_path, NECKS['post-model']), device='cpu')
+    names = ['bus', 'sea', 'road', 'cat']
+    model.neck.set_class_names(names)
+    files = save_without_text_tower(model, tmp_path / 'out')
+    exported = init_model(*map(str, files), device='cpu')
+    assert list(exported.dataset_meta['classes']) == exported.neck.class_names == names
+    assert torch.equal(logits_of(exported, IMAGES), logits_of(model, IMAGES))
+
+
 def test_files_stay_where_an_export_would_not_work(tiny_resnet, tmp_path, monkeypatch) -> None:
     """Older files are as they were; nothing else is left."""
     model = init_model(*write_model(tiny_resnet, tmp_path, NECKS['post-model']), device='cpu')
