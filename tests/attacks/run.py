@@ -11,6 +11,9 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import chain, repeat
+from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 
@@ -32,6 +35,12 @@ def modules() -> list[Path]:
     return sorted(path for path in HERE.glob('*.py') if path != Path(__file__))
 
 
+def try_all(path: Path, long: bool) -> list[tuple[str, str, str]]:
+    """Kind, case and outcome of all attacks of a module."""
+    with tempfile.TemporaryDirectory() as folder:
+        return list(load(path).attacks(Path(folder), long))
+
+
 def table(counts: dict[str, Counter[str]]) -> str:
     """Markdown: a row for each kind."""
     lines = ['| kind | tried | fine | one clear line | trace | silently wrong | hang | executed |',
@@ -49,16 +58,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--short', action='store_true', help='the form of the test suite')
     parser.add_argument('--only', nargs='+', metavar='MODULE', help='some of the modules here')
     args = parser.parse_args(argv)
+    paths = [path for path in modules() if not args.only or path.stem in args.only]
     counts: dict[str, Counter[str]] = {}
     successes = []
-    for path in modules():
-        if args.only and path.stem not in args.only:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            for kind, case, outcome in load(path).attacks(Path(folder), not args.short):
-                counts.setdefault(kind, Counter())[outcome] += 1
-                if outcome not in GOOD:
-                    successes.append(f'{outcome}: {kind}: {case}')
+    # A process for each: what one leaves behind is not the next one's business.
+    with ProcessPoolExecutor(2, mp_context=get_context('spawn'), max_tasks_per_child=1) as pool:
+        tried = chain.from_iterable(pool.map(try_all, paths, repeat(not args.short)))
+        for kind, case, outcome in tried:
+            counts.setdefault(kind, Counter())[outcome] += 1
+            if outcome not in GOOD:
+                successes.append(f'{outcome}: {kind}: {case}')
     print(table(counts))
     if successes:
         sys.exit('\n'.join(successes))
