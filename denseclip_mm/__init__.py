@@ -32,6 +32,7 @@ from denseclip_mm.models import (  # noqa: E402
     ClassWeightSampler,
     ConditionalContext,
     ContextDecoder,
+    CostAggregationHead,
     PiecewiseFPNHead,
     PixelTextNeck,
     ScoreMapHead,
@@ -52,7 +53,7 @@ _REGISTERED = {
     MODELS: (
         AlignedBackbone, CLIPConvNeXt, CLIPResNet, CLIPVisionTransformer, CLIPTextTower,
         LearnedContext, TemplatePrompt, TextEmbeddings, ConditionalContext, VisualContext,
-        ContextDecoder, PixelTextNeck, PiecewiseFPNHead, ScoreMapHead),
+        ContextDecoder, PixelTextNeck, CostAggregationHead, PiecewiseFPNHead, ScoreMapHead),
     DATASETS: (ScenesDataset, ),
     HOOKS: (ChannelsLastHook, CheckClassesHook, CheckLossHook, LabelMapHook,
             PredictionVisualizationHook, ResumableCheckpointHook, ScoreMapVisualizationHook),

@@ -15,6 +15,7 @@ from denseclip_mm.apis.open_vocabulary import answer_names, has_names, view_of
 from denseclip_mm.apis.pictures import distinct_colours, load_image, shown
 from denseclip_mm.apis.prediction import Prediction
 from denseclip_mm.apis.score_map import segment
+from denseclip_mm.models.aggregation_head import CostAggregationHead
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
 
@@ -125,7 +126,7 @@ class Predictor:
 
     @property
     def answers(self) -> str:
-        """What labels the pixels: ``'decode head'`` or ``'score map'``."""
+        """What labels the pixels: ``'decode head'``, ``'aggregation head'`` or ``'score map'``."""
         return _answers(self.model)
 
     @property
@@ -134,7 +135,7 @@ class Predictor:
         return has_names(self.model)
 
     def set_class_names(self, class_names: str | Sequence[str]) -> None:
-        """Segment into other classes from now on, by the score map.
+        """Segment into other classes from now on, by the aggregation head or the score map.
 
         Args:
             class_names: as in :class:`PixelTextNeck`.
@@ -230,4 +231,6 @@ def _predict(model: BaseSegmentor, image: np.ndarray, inputs: Tensor, sample: An
 
 
 def _answers(model: BaseSegmentor) -> str:
+    if isinstance(model.decode_head, CostAggregationHead):
+        return 'aggregation head'
     return 'score map' if isinstance(model.decode_head, ScoreMapHead) else 'decode head'

@@ -1,10 +1,11 @@
-"""Names that a model was not built for, answered by its score map."""
+"""Names that a model was not built for, answered by its score map or by a head for any names."""
 
 from collections.abc import Sequence
 from copy import copy, deepcopy
 from typing import Any
 
 from denseclip_mm.apis.pictures import distinct_colours
+from denseclip_mm.models.aggregation_head import CostAggregationHead
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
@@ -35,16 +36,20 @@ def has_names(model: nn.Module) -> bool:
             and not isinstance(model, CascadeEncoderDecoder))
 
 
-def answer_names(model: EncoderDecoder, class_names: str | Sequence[str]) -> EncoderDecoder:
-    """A view of a built model that segments by the score map, into classes of these names.
+def answer_names(model: EncoderDecoder, class_names: str | Sequence[str], *,
+                 by_score_map: bool = False) -> EncoderDecoder:
+    """A view of a built model that segments into classes of these names.
 
-    Backbone, contexts and context decoder are the model's; the decoder with its fixed classes and
-    the neck before it have no part in the view. The model stays whole, and the view's ``cfg``, if
-    the model has one, and ``dataset_meta`` are those of what it is.
+    A :class:`CostAggregationHead <denseclip_mm.models.CostAggregationHead>` answers them itself. In
+    the place of any other decode head, whose classes are fixed, the score map does; that head and
+    the neck before it have no part in the view then. Backbone, contexts and context decoder are the
+    model's. The model stays whole, and the view's ``cfg``, if the model has one, and
+    ``dataset_meta`` are those of what it is.
 
     Args:
         model: a segmentor with a :class:`PixelTextNeck`.
         class_names: as in :class:`PixelTextNeck`.
+        by_score_map: whether the score map answers in every case.
 
     Raises:
         ValueError: if the model has no :class:`PixelTextNeck` or is a cascade, its prompt is
@@ -67,25 +72,27 @@ def answer_names(model: EncoderDecoder, class_names: str | Sequence[str]) -> Enc
     if len(names) == 1:
         raise ValueError(f'{names[0]!r} alone leaves nothing to choose between; name what else is '
                          'in the pictures, too')
-    neck = view_of(model.neck, neck=None, kept_text=KeptText().train(model.neck.training))
-    neck.score_map_index, neck.output_score_map = None, True
+    cfg = deepcopy(model.cfg) if hasattr(model, 'cfg') else Config(dict(model=dict(neck=dict())))
+    neck = view_of(model.neck, kept_text=KeptText().train(model.neck.training))
+    if isinstance(model.decode_head, CostAggregationHead) and not by_score_map:
+        head = view_of(model.decode_head)
+        head.num_classes = head.out_channels = len(names)
+        cfg.model.decode_head = {**cfg.model.get('decode_head', {}), 'num_classes': len(names)}
+    else:
+        neck._modules['neck'], neck.score_map_index, neck.output_score_map = None, None, True
+        for key in ('neck', 'score_map_index', 'output_score_map'):
+            cfg.model.neck.pop(key, None)
+        tau = next((module.tau for module in model.modules() if isinstance(module, ScoreMapHead)),
+                   0.07)
+        of_head = dict(num_classes=len(names), tau=tau, align_corners=model.align_corners)
+        head = ScoreMapHead(**of_head).train(model.training)
+        cfg.model.decode_head = dict(type='ScoreMapHead', **of_head)
     neck.set_class_names(names)
-    tau = next((module.tau for module in model.modules() if isinstance(module, ScoreMapHead)), 0.07)
-    head = dict(num_classes=len(names), tau=tau, align_corners=model.align_corners)
-    view = view_of(model, neck=neck, auxiliary_head=None,
-                   decode_head=ScoreMapHead(**head).train(model.training))
+    cfg.model.neck.class_names = names
+    cfg.model.pop('auxiliary_head', None)
+    view = view_of(model, neck=neck, auxiliary_head=None, decode_head=head)
     view.num_classes = view.out_channels = len(names)
     view.dataset_meta = dict(classes=tuple(names), palette=distinct_colours(len(names)))
     if hasattr(model, 'cfg'):
-        view.cfg = _config_of_view(model.cfg, names, head)
+        view.cfg = cfg
     return view
-
-
-def _config_of_view(cfg: Config, names: list[str], head: dict[str, Any]) -> Config:
-    cfg = deepcopy(cfg)
-    for key in ('neck', 'score_map_index', 'output_score_map'):
-        cfg.model.neck.pop(key, None)
-    cfg.model.neck.class_names = names
-    cfg.model.decode_head = dict(type='ScoreMapHead', **head)
-    cfg.model.pop('auxiliary_head', None)
-    return cfg

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from denseclip_mm.backbones.tower import check_dense_embedding
+from denseclip_mm.backbones.dense_attention import check_dense_embedding, value_value
 from denseclip_mm.positions import fit_position_table, resize_position_table
 
 import torch
@@ -28,10 +28,10 @@ class DenseAttentionPool(AttentionPool2d):
         num_heads: attention heads.
         grid: height and width of the map at the training crop; other maps interpolate the position
             table at run time.
-        dense_embedding: ``'attended'`` or ``'value'``.
+        dense_embedding: ``'attended'``, ``'value'`` or ``'value-value'``.
 
     Raises:
-        ValueError: if ``dense_embedding`` is neither.
+        ValueError: if ``dense_embedding`` is none of them.
 
     Examples:
         >>> pool = DenseAttentionPool(in_channels=64, embed_dim=32, num_heads=2, grid=(4, 4))
@@ -43,7 +43,7 @@ class DenseAttentionPool(AttentionPool2d):
     def __init__(self, *, in_channels: int, embed_dim: int, num_heads: int,
                  grid: tuple[int, int], dense_embedding: str = 'attended') -> None:
         super().__init__(1, in_channels, num_heads, embed_dim)
-        check_dense_embedding(dense_embedding)
+        check_dense_embedding(dense_embedding, ('attended', 'value', 'value-value'))
         self.dense_embedding = dense_embedding
         self.grid = grid
         self.register_buffer('position_grid', torch.tensor(grid))  # for whoever loads the table
@@ -74,8 +74,15 @@ class DenseAttentionPool(AttentionPool2d):
         y_BDN = F.scaled_dot_product_attention(q, k, v).mT.flatten(1, 2)
         y_BCN = _project(y_BDN, self.c_proj)
         dense_BCN = (y_BCN[:, :, 1:] if self.dense_embedding == 'attended' else
-                     _project(_project(cells_BDN, self.v_proj), self.c_proj))
+                     _project(self._values(cells_BDN), self.c_proj))
         return y_BCN[:, :, 0], dense_BCN.unflatten(2, size)
+
+    def _values(self, cells_BDN: Tensor) -> Tensor:
+        """Values of the cells, without positions."""
+        values_BDN = _project(cells_BDN, self.v_proj)
+        if self.dense_embedding == 'value':
+            return values_BDN
+        return value_value(values_BDN.unflatten(1, (self.num_heads, -1)).mT).mT.flatten(1, 2)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
                               *args: Any) -> None:

@@ -19,7 +19,7 @@ class CLIPResNet(CLIPTower):
     Args:
         strides: of the four stages. A stage of stride 1 keeps its weights and skips its pooling:
             a finer score map at the price of more cells.
-        dense_embedding: ``'attended'`` or ``'value'``, see
+        dense_embedding: ``'attended'``, ``'value'`` or ``'value-value'``, see
             :class:`denseclip_mm.backbones.pool.DenseAttentionPool`.
         model, pretrained, image_size, frozen_stages, norm_eval, with_cp, with_embeddings: see
             :class:`denseclip_mm.backbones.tower.CLIPTower`.

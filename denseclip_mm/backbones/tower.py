@@ -16,18 +16,15 @@ from torch.utils.checkpoint import checkpoint
 
 
 def size_2d(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of a size that may be one number for both."""
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
-def check_dense_embedding(kind: str) -> None:
-    """Refuse a dense embedding that is neither attended nor value.
+    """(height, width) of a size that may be one number for both.
 
     Raises:
-        ValueError: if it is.
+        ValueError: if it is neither one number nor two, or one is less than 1.
     """
-    if kind not in ('attended', 'value'):
-        raise ValueError(f"dense_embedding must be 'attended' or 'value', got {kind!r}")
+    both = (size, size) if isinstance(size, int) else tuple(size)
+    if len(both) != 2 or min(both) < 1:
+        raise ValueError(f'image_size={size} is no size; give pixels, or height and width')
+    return both
 
 
 def run(block: nn.Module, x: Tensor, with_cp: bool) -> Tensor:
@@ -64,7 +61,8 @@ class CLIPTower(nn.Module):
         self.config = clip_config(model)
         self.model = model
         self.pretrained = pretrained
-        self.image_size = size_2d(image_size or self.config['vision_cfg'].get('image_size', 224))
+        own_size = self.config['vision_cfg'].get('image_size', 224)
+        self.image_size = size_2d(own_size if image_size is None else image_size)
         self.embed_dim: int = self.config['embed_dim']
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval

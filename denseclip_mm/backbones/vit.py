@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from denseclip_mm.backbones.tower import CLIPTower, check_dense_embedding
+from denseclip_mm.backbones.dense_attention import (
+    check_dense_embedding,
+    neighbour,
+    value_value,
+)
+from denseclip_mm.backbones.tower import CLIPTower
 from denseclip_mm.positions import fit_position_table, resize_position_table
 
 import torch
@@ -12,12 +17,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def _without_attention(block: nn.Module, x_BND: Tensor) -> Tensor:
-    """A transformer block in which every token attends to itself alone."""
+def _last_block(block: nn.Module, x_BND: Tensor, kind: str, size: tuple[int, int]) -> Tensor:
+    """The cells after a last block that attends in another way; ``x_BND`` starts with the class."""
     attention = block.attn
-    _, _, weight = attention.in_proj_weight.chunk(3)
-    _, _, bias = attention.in_proj_bias.chunk(3)
-    x_BND = x_BND + block.ls_1(attention.out_proj(F.linear(block.ln_1(x_BND), weight, bias)))
+    q_k_v = F.linear(block.ln_1(x_BND), attention.in_proj_weight, attention.in_proj_bias)
+    _, k_BANE, v_BANE = q_k_v.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    if kind == 'neighbour':
+        y_BANE = neighbour(k_BANE, v_BANE, size)[:, :, 1:]
+    else:
+        y_BANE = v_BANE[:, :, 1:] if kind == 'value' else value_value(v_BANE[:, :, 1:])
+    y_BND = attention.out_proj(y_BANE.transpose(1, 2).flatten(2))
+    if kind == 'neighbour':
+        return y_BND
+    x_BND = x_BND[:, 1:] + block.ls_1(y_BND)
     return x_BND + block.ls_2(block.mlp(block.ln_2(x_BND)))
 
 
@@ -32,7 +44,10 @@ class CLIPVisionTransformer(CLIPTower):
         drop_path_rate: stochastic depth, growing linearly to this rate over the blocks.
         dense_embedding: ``'attended'``: the cells' tokens after the last block; or ``'value'``:
             after a last block that passes the values of its attention on without mixing them
-            (MaskCLIP, Zhou et al. 2022, section 3.2).
+            (MaskCLIP, Zhou et al. 2022, section 3.2); or ``'value-value'``: that mixes the values
+            by their likeness; or ``'neighbour'``: that mixes them by keys and nearness, and has
+            neither residual nor MLP (NACLIP, Hajimiri et al. 2025; see
+            :mod:`denseclip_mm.backbones.dense_attention`).
         sync_bn: whether the batch norm of the finest map is synchronised between processes (on a
             GPU); in a single process both are the same.
         model, pretrained, image_size, frozen_stages, norm_eval, with_cp, with_embeddings: see
@@ -40,7 +55,7 @@ class CLIPVisionTransformer(CLIPTower):
 
     Raises:
         ValueError: if the model is unknown, is no plain ViT, or has not the blocks asked for, or
-            ``dense_embedding`` is neither of the two.
+            ``dense_embedding`` is none of them.
 
     Examples:
         >>> small = dict(embed_dim=64, text_cfg=dict(), vision_cfg=dict(
@@ -69,7 +84,8 @@ class CLIPVisionTransformer(CLIPTower):
             raise ValueError(f'out_indices={tuple(out_indices)}: four of the blocks 0 to '
                              f'{len(blocks) - 1} of {model!r} are needed')
         self.out_indices = sorted(out_indices)
-        check_dense_embedding(dense_embedding)
+        check_dense_embedding(
+            dense_embedding, ('attended', 'value', 'value-value', 'neighbour'))
         self.dense_embedding = dense_embedding
         if drop_path_rate and any(not isinstance(block.ls_1, nn.Identity) for block in blocks):
             raise ValueError(f'drop_path_rate is not supported with the layer scale of {model!r}')
@@ -122,8 +138,8 @@ class CLIPVisionTransformer(CLIPTower):
         positions = resize_position_table(tower.positional_embedding, tuple(size), tower.grid_size)
         x_BND = tower.ln_pre(tower.patch_dropout(x_BND + positions.to(x_BND.dtype)))
         before_last = len(tower.transformer.resblocks) - 2
-        values = self.with_embeddings and self.dense_embedding == 'value'
-        indices = sorted({*self.out_indices, before_last} if values else self.out_indices)
+        apart = self.with_embeddings and self.dense_embedding != 'attended'
+        indices = sorted({*self.out_indices, before_last} if apart else self.out_indices)
         x_BND, taken = tower.transformer.forward_intermediates(x_BND, indices=indices)
         tokens = dict(zip(indices, taken, strict=True))
         # contiguous: on a channels-last map of frozen blocks, GroupNorm's backward crashes (CPU)
@@ -131,9 +147,9 @@ class CLIPVisionTransformer(CLIPTower):
                 for scale, index in zip(self.pyramid, self.out_indices, strict=True)]
         if not self.with_embeddings:
             return tuple(maps)
-        if values:
-            cells_BND = _without_attention(tower.transformer.resblocks[-1],
-                                           tokens[before_last][:, 1:])
+        if apart:
+            cells_BND = _last_block(tower.transformer.resblocks[-1], tokens[before_last],
+                                    self.dense_embedding, tuple(size))
             x_BND = torch.cat([x_BND[:, :1], cells_BND], dim=1)
         y_BNC = tower.ln_post(x_BND) @ tower.proj
         dense = y_BNC[:, 1:].transpose(1, 2).unflatten(2, size)

@@ -18,6 +18,7 @@ Examples:
     [(1, 16, 16, 16), (1, 3, 16, 16)]
 """
 
+from denseclip_mm.models.aggregation_head import CostAggregationHead
 from denseclip_mm.models.context_decoder import ContextDecoder
 from denseclip_mm.models.image_prompts import ConditionalContext, VisualContext
 from denseclip_mm.models.neck import PixelTextNeck
@@ -26,6 +27,6 @@ from denseclip_mm.models.sampler import ClassWeightSampler
 from denseclip_mm.models.score_map_head import ScoreMapHead
 
 __all__ = [
-    'ClassWeightSampler', 'ConditionalContext', 'ContextDecoder', 'PiecewiseFPNHead',
-    'PixelTextNeck', 'ScoreMapHead', 'VisualContext'
+    'ClassWeightSampler', 'ConditionalContext', 'ContextDecoder', 'CostAggregationHead',
+    'PiecewiseFPNHead', 'PixelTextNeck', 'ScoreMapHead', 'VisualContext'
 ]

@@ -6,6 +6,8 @@
     score map   = cos(dense, text)
     outputs     = wrapped neck(feature maps, one of them with the score map concatenated), score map
 
+Where the decode head itself takes the score map (``CostAggregationHead``), none is concatenated.
+
 Shapes: B images, K classes, S texts (classes and their synonyms), N = 1 + H * W visual tokens,
 C embedding channels, H, W size of the dense embedding.
 """
@@ -35,7 +37,7 @@ class PixelTextNeck(BaseModule):
             is that of the backbone; the K score maps are added here. None for a model that
             segments by the score map alone, which is then the only output.
         score_map_index: the feature map that the score map is concatenated to; it has to be of
-            the dense embedding's size. None without a neck.
+            the dense embedding's size. None: to none, for a decode head that takes the score map.
         text_encoder: config of the text tower; None with ``TextEmbeddings``.
         context_decoder: config of the post-model prompting; None leaves the text as it is.
         gamma: initial scale of the decoder's residual, one per channel.
@@ -60,14 +62,18 @@ class PixelTextNeck(BaseModule):
         self.neck = None
         if neck is not None:
             channels = list(neck['in_channels'])
-            if score_map_index not in range(len(channels)):
-                raise ValueError(f'score_map_index={score_map_index} is no index of the wrapped '
-                                 f"neck's in_channels={channels}")
-            channels[score_map_index] += len(vocabulary.names)
+            if score_map_index is not None:
+                if score_map_index not in range(len(channels)):
+                    raise ValueError(f'score_map_index={score_map_index} is no index of the '
+                                     f"wrapped neck's in_channels={channels}")
+                channels[score_map_index] += len(vocabulary.names)
             self.neck = MODELS.build({**neck, 'in_channels': channels})
-        elif score_map_index is not None or not output_score_map:
-            raise ValueError('without a neck the score map is the only output; leave '
-                             'score_map_index and output_score_map out')
+        elif score_map_index is not None:
+            raise ValueError('without a neck there is no map that the score map could join; leave '
+                             'score_map_index out')
+        if score_map_index is None and not output_score_map:
+            raise ValueError('the score map would go nowhere; set score_map_index, or leave '
+                             'output_score_map out')
 
         self.text_encoder = MODELS.build(text_encoder) if text_encoder is not None else None
         self.prompt = MODELS.build(
@@ -98,9 +104,9 @@ class PixelTextNeck(BaseModule):
     def set_class_names(self, class_names: str | Sequence[str]) -> None:
         """Change the vocabulary of a built model; contexts and decoder carry over.
 
-        The wrapped neck takes as many score maps as it was built for: a vocabulary of that size
-        takes their place too; with another size it goes on receiving those of its own classes, and
-        only the score map of the output follows.
+        A wrapped neck that score maps are concatenated for takes as many as it was built for: a
+        vocabulary of that size takes their place too; with another size it goes on receiving those
+        of its own classes, and only the score map of the output follows.
 
         Raises:
             ValueError: if the prompt is class-specific, or the names are faulty; the model is then
@@ -113,7 +119,8 @@ class PixelTextNeck(BaseModule):
         vocabulary.trees = self.prompt.lay_out(self.text_encoder, vocabulary.texts)
         self.vocabulary = vocabulary.to(self.vocabulary.class_of_text.device)
         self.kept_text.drop()
-        if len(vocabulary.names) == len(self.decoder_vocabulary.names):
+        if (self.score_map_index is None
+                or len(vocabulary.names) == len(self.decoder_vocabulary.names)):
             self.decoder_vocabulary = vocabulary
 
     def forward(self, inputs: Sequence[Tensor | tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
@@ -137,13 +144,10 @@ class PixelTextNeck(BaseModule):
         dense_BCHW = join_unused(dense_BCHW, *([] if looks else [image_BC]),
                                  *(maps if self.neck is None else []))
         tokens_BNC = torch.cat([image_BC[:, :, None], dense_BCHW.flatten(2)], dim=2).mT
-        if self.neck is None:
-            return (self.score_map(self.vocabulary, tokens_BNC, dense_BCHW), )
-        self._check_size(maps, dense_BCHW)
         score_map = self.score_map(self.decoder_vocabulary, tokens_BNC, dense_BCHW)
-        index = self.score_map_index
-        maps[index] = torch.cat([maps[index], score_map], dim=1)
-        outputs = tuple(self.neck(maps))
+        outputs = ()
+        if self.neck is not None:
+            outputs = tuple(self.neck(self._join(maps, score_map)))
         if not self.output_score_map:
             return outputs
         if self.vocabulary is not self.decoder_vocabulary:
@@ -187,11 +191,15 @@ class PixelTextNeck(BaseModule):
                 'use the image and text tower of one model, or set embed_dim of AlignedBackbone '
                 f'to {self.embed_dim}')
 
-    def _check_size(self, maps: Sequence[Tensor], dense_BCHW: Tensor) -> None:
-        size = dense_BCHW.shape[2:]
-        if maps[self.score_map_index].shape[2:] != size:
+    def _join(self, maps: list[Tensor], score_map: Tensor) -> list[Tensor]:
+        """The maps, one of them with the score map concatenated if the config asks for it."""
+        index, size = self.score_map_index, score_map.shape[2:]
+        if index is None:
+            return maps
+        if maps[index].shape[2:] != size:
             fitting = [index for index, fmap in enumerate(maps) if fmap.shape[2:] == size]
             raise ValueError(
-                f'score_map_index={self.score_map_index} is a map of '
-                f'{tuple(maps[self.score_map_index].shape[2:])} cells, but the dense embedding has '
-                f'{tuple(size)}; use {fitting or "a backbone with a map of that size"}')
+                f'score_map_index={index} is a map of {tuple(maps[index].shape[2:])} cells, but '
+                f'the dense embedding has {tuple(size)}; use '
+                f'{fitting or "a backbone with a map of that size"}')
+        return [*maps[:index], torch.cat([maps[index], score_map], dim=1), *maps[index + 1:]]

@@ -1,5 +1,6 @@
 """Backbones: maps, embedding pair and options, against open_clip's own towers and torch's parts."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,6 +224,14 @@ def test_maps_and_embedding_pair(kind: Kind, height: int, width: int,
 
 
 @each(KINDS)
+@pytest.mark.parametrize('image_size', [0, -64, (64, 0), (64, 64, 3)])
+def test_what_is_no_image_size_is_refused(kind: Kind, image_size: int | tuple[int, ...],
+                                          request: pytest.FixtureRequest) -> None:
+    with pytest.raises(ValueError, match='is no size'):
+        kind.build(request, image_size=image_size)
+
+
+@each(KINDS)
 @pytest.mark.parametrize('image_size', [64, (64, 128)])
 def test_image_size_sets_the_rows_of_the_position_table(
         kind: Kind, image_size: int | tuple[int, int], request: pytest.FixtureRequest) -> None:
@@ -362,9 +371,74 @@ def test_value_embedding_of_a_vit(deep_vit: dict, tmp_path: Path) -> None:
         close(value(images())[-1][1], expected)
 
 
+def mixed(values: Tensor, weights: Tensor) -> Tensor:
+    """Values (N, E) of one head, mixed by the softmax of (N, N)."""
+    shares = weights.exp() / weights.exp().sum(1, keepdim=True)
+    return torch.stack([sum(share * value for share, value in zip(row, values, strict=True))
+                        for row in shares])
+
+
+def of_heads(layer: Callable, tokens: Tensor, heads: int) -> list[Tensor]:
+    """What a projection makes of tokens (N, D), head after head."""
+    return list(layer(tokens).chunk(heads, dim=1))
+
+
+def test_value_value_attention_of_the_resnet_computed_head_by_head(
+        request: pytest.FixtureRequest) -> None:
+    backbone = CLIP_KINDS['resnet'].build(request, dense_embedding='value-value').eval()
+    pool = backbone.tower.attnpool
+    with torch.no_grad():
+        *_, last, (_, dense) = backbone(images())
+        outputs = []
+        for values in of_heads(pool.v_proj, last[0].flatten(1).T, pool.num_heads):
+            unit = values / values.norm(dim=1, keepdim=True)
+            outputs.append(mixed(values, 5 * unit @ unit.T))
+        expected = pool.c_proj(torch.cat(outputs, 1)).T.reshape(dense.shape[1:])
+    close(dense[0], expected)
+
+
+@pytest.mark.parametrize('dense_embedding', ['value-value', 'neighbour'])
+def test_other_attentions_of_the_vit_computed_head_by_head(
+        dense_embedding: str, request: pytest.FixtureRequest) -> None:
+    backbone = CLIP_KINDS['vit'].build(request, dense_embedding=dense_embedding).eval()
+    clip = backbone.tower
+    block, size = clip.transformer.resblocks[-1], 4
+    attention = block.attn
+    heads, width = attention.num_heads, attention.embed_dim
+    with torch.no_grad():
+        x = clip._embeds(images())
+        for each_block in clip.transformer.resblocks[:-1]:
+            x = each_block(x)
+        x = x[0]  # the first image: class token, then cells
+
+        def projection(number: int) -> Callable:
+            part = slice(number * width, (number + 1) * width)
+            return lambda y: y @ attention.in_proj_weight[part].T + attention.in_proj_bias[part]
+        normed = block.ln_1(x)
+        keys, values = (of_heads(projection(number), normed, heads) for number in (1, 2))
+        outputs = []
+        for k, v in zip(keys, values, strict=True):
+            if dense_embedding == 'value-value':
+                unit = v[1:] / v[1:].norm(dim=1, keepdim=True)
+                outputs.append(mixed(v[1:], 5 * unit @ unit.T))
+                continue
+            weights = k @ k.T / k.shape[1]**0.5
+            for i in range(size**2):
+                for j in range(size**2):
+                    square = (i // size - j // size)**2 + (i % size - j % size)**2
+                    weights[1 + i, 1 + j] += math.exp(-square / (2 * 5**2))
+            outputs.append(mixed(v, weights)[1:])
+        y = attention.out_proj(torch.cat(outputs, 1))
+        if dense_embedding == 'value-value':  # as MaskCLIP: residual and MLP stay
+            y = x[1:] + y
+            y = y + block.mlp(block.ln_2(y))
+        expected = (clip.ln_post(y) @ clip.proj).T.reshape(EMBED_DIM, size, size)
+        close(backbone(images())[-1][1][0], expected)
+
+
 @pytest.mark.parametrize('kind', ['resnet', 'vit'])
 def test_unknown_dense_embedding(kind: str, request: pytest.FixtureRequest) -> None:
-    with pytest.raises(ValueError, match="must be 'attended' or 'value', got 'values'"):
+    with pytest.raises(ValueError, match="dense_embedding must be 'attended' or 'value'"):
         CLIP_KINDS[kind].build(request, dense_embedding='values')
 
 
