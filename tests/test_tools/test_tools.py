@@ -233,14 +233,14 @@ FEW = ['train_cfg.max_iters=4', 'train_cfg.val_interval=4', 'train_dataloader.ba
 def test_compare_prompts(tmp_path):
     """A table of a few runs; a run that was lost is done again, the others are kept."""
     systems = ['zero_shot_scenes', 'coop_class_specific_scenes', 'clip_fpn_scenes',
-               'denseclip_fpn_scenes']
+               'denseclip_aggregate_scenes']
     compare = [ROOT / 'tools/demo/compare_prompts.py', '--out', tmp_path / 'out', '--jobs', 2,
                '--seeds', 0, 1, '--scenes', 4, '--systems', *systems, '--cfg-options', *FEW]
     first = start(*compare, cwd=tmp_path)
     results = {path.parent: (path.stat().st_mtime, json.loads(path.read_text()))
                for path in (tmp_path / 'out').rglob('result.json')}
     assert len(results) == 7  # one seed of the system without chance
-    lost = tmp_path / 'out/denseclip_fpn_scenes/scenes4-seed1'
+    lost = tmp_path / 'out/denseclip_aggregate_scenes/scenes4-seed1'
     (lost / 'result.json').unlink()
     again = start(*compare, cwd=tmp_path)
     for folder, (written, result) in results.items():
@@ -256,27 +256,34 @@ def test_compare_prompts(tmp_path):
     rows = {line.split(' | ')[0].removeprefix('| '): line.rstrip(' |').split(' | ')[1:]
             for line in table.splitlines() if line.startswith('| ')}
 
-    def results_of(name: str, key: str) -> list[float]:
-        return [results[tmp_path / f'out/{name}/scenes4-seed{seed}'][1][key] for seed in (0, 1)]
+    def results_of(name: str, column: str) -> list[float]:
+        return [results[tmp_path / f'out/{name}/scenes4-seed{seed}'][1][column] for seed in (0, 1)]
 
-    def cell(values: list[float]) -> str:
-        return f'{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}'
-    baseline = results_of('clip_fpn_scenes', 'decoder')
-    assert rows['CLIP + FPN, no language'][:4] == [cell(baseline), '-', '-', '-']
-    own = results_of('coop_class_specific_scenes', 'score_map')
-    assert rows['CoOp, class-specific'][:4] == ['-', cell(own), '-', '-']  # takes no other names
-    assert rows['CoOp, class-specific'][4] == f'{30 * 4 * 64:,}'
+    def cell(values: list[float], sign: str = '') -> str:
+        return f'{np.mean(values):{sign}.1f} ± {np.std(values, ddof=1):.1f}'
+    columns = table.splitlines()[0].strip('| ').split(' | ')[2:]
+    assert columns[:6] == ['base, head', 'base, score map', 'new, head', 'new, score map',
+                           'all, head', 'all, score map']
+    baseline = results_of('clip_fpn_scenes', 'base, head')
+    assert rows['CLIP + FPN, no language'][:8] == ['4', cell(baseline), *['-'] * 6]
+    own = results_of('coop_class_specific_scenes', 'base, score map')  # takes no other names
+    assert rows['CoOp, class-specific'][:8] == ['4', '-', cell(own), *['-'] * 5]
+    assert rows['CoOp, class-specific'][8] == f'{30 * 4 * 64:,}'
     zero_shot = results[tmp_path / 'out/zero_shot_scenes/scenes4-seed0'][1]
-    harmonic = 2 / (1 / zero_shot['score_map'] + 1 / zero_shot['new'])
+    base, new, both = (zero_shot[f'{kind}, score map'] for kind in ('base', 'new', 'all'))
     assert rows['CLIP, one template'] == [
-        '-', f'{zero_shot["score_map"]:.1f}', f'{zero_shot["new"]:.1f}', f'{harmonic:.1f}', '0',
-        '-']
-    for column, key in enumerate(('decoder', 'score_map', 'new')):
-        post = results_of('denseclip_fpn_scenes', key)
-        assert rows['DenseCLIP, post-model'][column] == cell(post)
-        if key != 'new':
-            margins = [one - other for one, other in zip(post, baseline, strict=True)]
-            assert f'mIoU ({margins[0]:+.1f}, {margins[1]:+.1f})' in table
+        '-', '-', f'{base:.1f}', '-', f'{new:.1f}', '-', f'{both:.1f}',
+        f'{2 / (1 / base + 1 / new):.1f}', '0', '-']
+    for place, column in enumerate(columns[:6]):
+        values = results_of('denseclip_aggregate_scenes', column)
+        assert rows['DenseCLIP, aggregation head'][1 + place] == cell(values)
+        other = (baseline if column == 'base, head' else
+                 results_of('denseclip_aggregate_scenes', column.replace('head', 'score map')))
+        over = 'no language' if column == 'base, head' else 'its score map'
+        margins = [one - two for one, two in zip(values, other, strict=True)]
+        if 'head' in column:
+            assert (f'{column} over {over} {cell(margins, "+")} mIoU ({margins[0]:+.1f}, '
+                    f'{margins[1]:+.1f})') in table
     assert (tmp_path / 'out/grid.png').stat().st_size > 20_000
 
 
@@ -284,7 +291,7 @@ def test_a_failed_run_is_named(tmp_path):
     output = start(ROOT / 'tools/demo/compare_prompts.py', '--out', 'out', '--jobs', 1,
                    '--seeds', 0, '--systems', 'coop_scenes', '--cfg-options',
                    'model.neck.prompt.num_contexts=4', cwd=tmp_path, code=1)
-    assert 'error: coop_scenes, seed 0: ' in output
+    assert 'error: out/coop_scenes/scenes16-seed0: ' in output
     assert "unexpected keyword argument 'num_contexts'" in output
     assert 'Traceback' not in output
     assert (tmp_path / 'out/coop_scenes/scenes16-seed0/log.txt').is_file()

@@ -1,32 +1,33 @@
 #!/usr/bin/env python
-"""Train and test every system of the prompt family on the demo scenes; write a table and a picture.
+r"""Train and test every system of the family on the demo scenes; write a table and a picture.
 
 python tools/demo/compare_prompts.py --out work_dirs/prompts
+python tools/demo/compare_prompts.py --scenes 16 50 200 --systems clip_fpn_scenes \
+    denseclip_fpn_scenes denseclip_aggregate_scenes --out work_dirs/margins
 
 Every system trains on the same few labelled scenes of a seed, for the same iterations, with the
 same optimiser; its config (configs/demo) says what it learns. Tests follow CoOp's protocol: base
 names on the pixels of base classes, new names on the pixels of new classes, which never had a
-label. A model with a decoder answers base names twice, by the decoder and by its score map; new
-names are the score map's alone. Runs that are done are kept; an interrupted one goes on from its
-last checkpoint.
+label; and all names at once on all pixels. The decode head answers the names that it can, the
+score map all of them. Runs that are done are kept; an interrupted one goes on from its last
+checkpoint.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
-from statistics import harmonic_mean, mean, stdev
+from statistics import harmonic_mean
 from typing import Any
 
 from denseclip_mm.apis.config import load_config
 from denseclip_mm.apis.open_vocabulary import answer_names
 from denseclip_mm.apis.pictures import draw_grid, paint
-from denseclip_mm.demo.render import BASE_CLASSES, NEW_CLASSES
+from denseclip_mm.demo.render import BASE_CLASSES, CLASSES, NEW_CLASSES
+from denseclip_mm.demo.trials import results_of, run_all, spread
 from denseclip_mm.files import whole_file
+from denseclip_mm.models.aggregation_head import CostAggregationHead
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_head import ScoreMapHead
 
@@ -38,7 +39,6 @@ from mmengine.runner import Runner
 from mmseg.apis import init_model
 from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS
-from tqdm import tqdm
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'demo'
 SYSTEMS = {
@@ -50,8 +50,11 @@ SYSTEMS = {
     'CLIP + FPN, no language': 'clip_fpn_scenes',
     'DenseCLIP, pre-model': 'denseclip_pre_fpn_scenes',
     'DenseCLIP, post-model': 'denseclip_fpn_scenes',
+    'DenseCLIP, aggregation head': 'denseclip_aggregate_scenes',
 }
-BASELINE, DENSECLIP = 'clip_fpn_scenes', ('denseclip_pre_fpn_scenes', 'denseclip_fpn_scenes')
+TITLES = {name: title for title, name in SYSTEMS.items()}
+BASELINE = 'clip_fpn_scenes'
+NAMES = {'base': BASE_CLASSES, 'new': NEW_CLASSES, 'all': CLASSES}
 PICTURED = (2, 12, 30)  # scenes of the test set
 
 
@@ -78,25 +81,32 @@ def labelled(dataset: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
     return {**dataset, 'metainfo': dict(classes=list(classes))}
 
 
-def test_names(cfg: Config, model: BaseSegmentor, classes: Sequence[str]) -> float:
-    """Score the score map's answer to names, on the pixels of their classes: mIoU in percent."""
-    model = answer_names(model, classes)
+def heads_of(model: BaseSegmentor, classes: Sequence[str]) -> dict[str, BaseSegmentor]:
+    """Who answers names: ``'head'``, the decode head, and ``'score map'``, as far as they can."""
+    heads = {}
+    by_score_map = isinstance(model.decode_head, ScoreMapHead)
+    if takes_names(model):
+        heads['score map'] = answer_names(model, classes, by_score_map=True)
+        if isinstance(model.decode_head, CostAggregationHead):
+            heads['head'] = answer_names(model, classes)
+    if classes is BASE_CLASSES:
+        heads['score map' if by_score_map else 'head'] = model
+    return heads
+
+
+def test_names(cfg: Config, model: BaseSegmentor, classes: Sequence[str], title: str) -> float:
+    """Score the answer to names, on the pixels of their classes: mIoU in percent."""
     loader = {**cfg.test_dataloader, 'dataset': labelled(cfg.test_dataloader.dataset, classes)}
     runner = Runner(
         model=model, work_dir=cfg.work_dir, test_dataloader=loader, test_cfg=cfg.test_cfg,
         test_evaluator=cfg.test_evaluator, default_scope='mmseg',
-        experiment_name=f'{Path(cfg.work_dir).name}-{len(classes)}-names')
+        experiment_name=f'{Path(cfg.work_dir).name}-{title}')
     return float(runner.test()['mIoU'])
 
 
-def run(name: str, seed: int, scenes: int, folder: Path, options: dict[str, Any]) -> None:
-    """Train and test one system with one seed; leave ``result.json`` in the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    log = os.open(folder / 'log.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):  # what mmengine prints would break the progress bar
-        os.dup2(log, stream)
-    os.close(log)
-    torch.set_num_threads(1)
+def trial(folder: Path, name: str, seed: int, scenes: int,
+          options: dict[str, Any]) -> dict[str, Any]:
+    """Train and test one system with one seed."""
     cfg = read_config(name, seed, scenes, folder, options)
     runner = Runner.from_cfg(cfg)
     learned = sum(parameter.numel() for parameter in runner.model.parameters()
@@ -107,82 +117,62 @@ def run(name: str, seed: int, scenes: int, folder: Path, options: dict[str, Any]
         seconds = float(np.median(runner.message_hub.get_scalar('train/time').data[0]))
     else:
         runner.model.init_weights()
-    model = runner.model
-    answered_by = 'score_map' if isinstance(model.decode_head, ScoreMapHead) else 'decoder'
-    result = dict(decoder=None, score_map=None, new=None, learned=learned, seconds=seconds)
-    result[answered_by] = float(runner.test()['mIoU'])
-    if takes_names(model):
-        if answered_by == 'decoder':
-            result['score_map'] = test_names(cfg, model, BASE_CLASSES)
-        result['new'] = test_names(cfg, model, NEW_CLASSES)
-    with whole_file(folder / 'result.json') as part:
-        part.write_text(json.dumps(result))
+    result = dict(learned=learned, seconds=seconds)
+    for kind, classes in NAMES.items():
+        for head, model in heads_of(runner.model, classes).items():
+            result[f'{kind}, {head}'] = test_names(cfg, model, classes, f'{kind}-{head}')
+    return result
 
 
-def plan(systems: dict[str, str], seeds: list[int], scenes: int,
-         out: Path) -> dict[tuple[str, int], Path]:
-    """The folder of every run. Without anything to learn there is no chance: one seed is enough."""
-    return {(name, seed): out / name / f'scenes{scenes}-seed{seed}' for name in systems.values()
+def plan(systems: Sequence[str], seeds: list[int], scenes: list[int], out: Path,
+         options: dict[str, Any]) -> dict[Path, tuple]:
+    """The runs by folder. Without anything to learn there is no chance: one is enough."""
+    return {out / name / f'scenes{count}-seed{seed}': (name, seed, count, options)
+            for count in scenes for name in systems
             for seed in (seeds[:1] if name.startswith('zero_shot') else seeds)}
 
 
-def train_all(runs: dict[tuple[str, int], Path], scenes: int, jobs: int,
-              options: dict[str, Any]) -> list[str]:
-    """Do the runs that have no result; returns what failed."""
-    failures = []
-    context = get_context('spawn')
-    waiting = {key: folder for key, folder in runs.items()
-               if not (folder / 'result.json').is_file()}
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool, \
-            tqdm(total=len(runs), initial=len(runs) - len(waiting), unit='run') as bar:
-        futures: dict[Future, tuple[str, int]] = {
-            pool.submit(run, name, seed, scenes, folder, options): (name, seed)
-            for (name, seed), folder in waiting.items()}
-        for future in as_completed(futures):
-            name, seed = futures[future]
-            bar.update()
-            bar.set_postfix_str(f'{name}, seed {seed}')
-            if future.exception() is not None:
-                reason = ': '.join([type(future.exception()).__name__, str(future.exception())])
-                failures.append(f'{name}, seed {seed}: {reason} '
-                                f'(see {runs[name, seed] / "log.txt"})')
-    return failures
+def write_table(runs: dict[Path, tuple]) -> str:
+    """Markdown: one row a system and number of scenes, and margins seed by seed."""
+    columns = [f'{kind}, {head}' for kind in NAMES for head in ('head', 'score map')]
+    lines = [f'| system | scenes | {" | ".join(columns)} | harmonic mean | learned parameters | '
+             's/iteration |', '| --- ' * (len(columns) + 5) + '|']
+    results = {runs[folder][:3]: result for folder, result in results_of(runs).items()}
+    rows: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for (name, _, scenes), result in results.items():
+        rows.setdefault((name, scenes), []).append(result)
+    for (name, scenes), row in rows.items():
+        values = {column: [result.get(column) for result in row] for column in columns}
+        head = 'head' if None not in values['new, head'] else 'score map'
+        both = [None if None in pair else harmonic_mean(pair) for pair in zip(
+            values[f'base, {head}'], values[f'new, {head}'], strict=True)]
+        cells = [TITLES[name], '-' if name.startswith('zero_shot') else str(scenes),
+                 *map(spread, values.values()), spread(both), f'{row[0]["learned"]:,}',
+                 spread([result['seconds'] for result in row], 2)]
+        lines.append(f'| {" | ".join(cells)} |')
+    margins = _margins(results)
+    return '\n'.join([*lines, '', *margins]) + '\n'
 
 
-def spread(values: list[float | None], digits: int = 1) -> str:
-    """Mean and standard deviation of some runs."""
-    if any(value is None for value in values):
-        return '-'
-    deviation = f' ± {stdev(values):.{digits}f}' if len(values) > 1 else ''
-    return f'{mean(values):.{digits}f}{deviation}'
-
-
-def write_table(systems: dict[str, str], runs: dict[tuple[str, int], Path]) -> str:
-    """Markdown: one row a system, and the margins over the baseline."""
-    lines = ['| system | base, decoder | base, score map | new, score map | harmonic mean | '
-             'learned parameters | s/iteration |', '| --- | --- | --- | --- | --- | --- | --- |']
-    results = {key: json.loads((folder / 'result.json').read_text())
-               for key, folder in runs.items()}
-    for title, name in systems.items():
-        rows = [result for (other, _), result in results.items() if other == name]
-        both = [None if row['new'] is None else harmonic_mean([row['score_map'], row['new']])
-                for row in rows]
-        cells = [*(spread([row[key] for row in rows]) for key in ('decoder', 'score_map', 'new')),
-                 spread(both), f'{rows[0]["learned"]:,}',
-                 spread([row['seconds'] for row in rows], 2)]
-        lines.append(f'| {title} | {" | ".join(cells)} |')
-    baseline = {seed: result['decoder'] for (name, seed), result in results.items()
-                if name == BASELINE}
-    lines.append('')
-    for title, name in systems.items():
-        for key, answered_by in (('decoder', 'the decoder'), ('score_map', 'the score map')):
-            margins = [result[key] - baseline[seed] for (other, seed), result in results.items()
-                       if other == name and seed in baseline and name in DENSECLIP]
-            if margins:
-                lines.append(f'- {title}, by {answered_by}, over the same network without '
-                             f'language, seed by seed: {spread(margins)} mIoU '
-                             f'({", ".join(f"{margin:+.1f}" for margin in margins)}).')
-    return '\n'.join(lines) + '\n'
+def _margins(results: dict[tuple[str, int, int], dict[str, Any]]) -> list[str]:
+    """What language adds, and what a head for any names adds to the score map, seed by seed."""
+    lines = []
+    for name, scenes in dict.fromkeys((name, scenes) for name, _, scenes in results):
+        seeds = [seed for other, seed, count in results if (other, count) == (name, scenes)]
+        base = [results.get((BASELINE, seed, scenes), {}).get('base, head') for seed in seeds]
+        own = [results[name, seed, scenes] for seed in seeds]
+        pairs = []
+        if name.startswith('denseclip') and None not in base:
+            pairs += [(f'base, {head}', base, 'no language') for head in ('head', 'score map')]
+        if 'new, head' in own[0]:
+            pairs += [(f'{kind}, head', [result[f'{kind}, score map'] for result in own],
+                       'its score map') for kind in NAMES]
+        for column, others, what in pairs:
+            margins = [result[column] - other for result, other in zip(own, others, strict=True)]
+            lines.append(f'- {TITLES[name]}, {scenes} scenes: {column} over {what} '
+                         f'{spread(margins, sign="+")} mIoU '
+                         f'({", ".join(f"{margin:+.1f}" for margin in margins)}).')
+    return lines
 
 
 @torch.no_grad()
@@ -191,38 +181,35 @@ def predictions(configs: dict[str, Config]) -> dict[str, list[np.ndarray | None]
 
     Pixels of classes that were not asked for are black.
     """
-    columns: dict[str, list[np.ndarray | None]] = {'image': [], 'truth': []}
     models = {}
     for title, cfg in configs.items():
         last = Path(cfg.work_dir, 'last_checkpoint')
         models[title] = init_model(cfg, last.read_text() if last.is_file() else None, device='cpu')
         if not last.is_file():
             models[title].init_weights()
-    named = {}  # models that answer by their score maps
-    for title, model in models.items():
-        columns[title] = []
-        if takes_names(model):
-            by_decoder = not isinstance(model.decode_head, ScoreMapHead)
-            named[f'{title}, score map' if by_decoder else title] = model
-            columns.update({each: [] for each in named if each not in columns})
+    columns: dict[str, list[np.ndarray | None]] = {}
     dataset = next(iter(configs.values())).test_dataloader.dataset
+    rows = 0
     for classes in (BASE_CLASSES, NEW_CLASSES):
-        asked = {title: answer_names(model, classes) for title, model in named.items()}
-        if classes is BASE_CLASSES:
-            asked = {**models, **asked}
         scenes = DATASETS.build(labelled(dataset, classes))
         palette = scenes.metainfo['palette']
-        for index in (index for index in PICTURED if index < len(scenes)):
-            sample = scenes[index]
-            truth = sample['data_samples'].gt_sem_seg.data[0].numpy()
-            columns['image'].append(sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1])
-            columns['truth'].append(paint(truth, palette))
-            for title in list(columns)[2:]:
-                if title not in asked:
-                    columns[title].append(None)
-                    continue
-                answer = asked[title].test_step(pseudo_collate([sample]))[0].pred_sem_seg
-                columns[title].append(paint(np.where(truth == 255, 255, answer.data[0]), palette))
+        samples = [scenes[index] for index in PICTURED if index < len(scenes)]
+        truths = [sample['data_samples'].gt_sem_seg.data[0].numpy() for sample in samples]
+        new = {'image': [sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
+                         for sample in samples],
+               'truth': [paint(truth, palette) for truth in truths]}
+        for title, model in models.items():
+            alone = isinstance(model.decode_head, ScoreMapHead)
+            for head, view in sorted(heads_of(model, classes).items()):
+                answers = [view.test_step(pseudo_collate([sample]))[0].pred_sem_seg.data[0]
+                           for sample in samples]
+                new[title if head == 'head' or alone else f'{title}, score map'] = [
+                    paint(np.where(truth == 255, 255, answer), palette)
+                    for truth, answer in zip(truths, answers, strict=True)]
+        for title in {**columns, **new}:
+            columns.setdefault(title, [None] * rows).extend(
+                new.get(title, [None] * len(samples)))
+        rows += len(samples)
     return columns
 
 
@@ -231,30 +218,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/prompts'), help='folder')
-    parser.add_argument('--systems', nargs='+', choices=list(SYSTEMS.values()), metavar='CONFIG',
-                        help=f'some of {", ".join(SYSTEMS.values())} (default: all)')
-    parser.add_argument('--scenes', type=int, default=16, help='labelled scenes of a seed')
+    parser.add_argument('--systems', nargs='+', choices=list(TITLES), metavar='CONFIG',
+                        default=list(TITLES), help=f'some of {", ".join(TITLES)} (default: all)')
+    parser.add_argument('--scenes', type=int, nargs='+', default=[16],
+                        help='labelled scenes of a seed')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--jobs', type=int, default=os.cpu_count(),
                         help='runs at a time, each on one core')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='override entries of every config')
     args = parser.parse_args(argv)
-    systems = {title: name for title, name in SYSTEMS.items()
-               if args.systems is None or name in args.systems}
     options = args.cfg_options or {}
-    runs = plan(systems, args.seeds, args.scenes, args.out)
-    failures = train_all(runs, args.scenes, args.jobs, options)
-    if failures:
+    runs = plan(args.systems, args.seeds, args.scenes, args.out, options)
+    if failures := run_all(trial, runs, args.jobs):
         sys.exit('error: ' + '\n'.join(failures) + '\nrun this command again to go on')
 
-    table = write_table(systems, runs)
+    table = write_table(runs)
     with whole_file(args.out / 'table.md') as part:
         part.write_text(table)
-    seed = args.seeds[0]
-    configs = {title: read_config(name, seed, args.scenes, runs[name, seed], options)
-               for title, name in systems.items()}
-    draw_grid(predictions(configs), args.out / 'grid.png')
+    pictured = {TITLES[words[0]]: read_config(*words[:3], folder, options)
+                for folder, words in reversed(runs.items())}  # the first run of a system last
+    systems = [TITLES[name] for name in args.systems]
+    draw_grid(predictions({title: pictured[title] for title in systems}), args.out / 'grid.png')
     print(f'{table}\nwrote {args.out / "table.md"} and {args.out / "grid.png"}')
 
 
