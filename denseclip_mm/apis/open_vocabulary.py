@@ -72,27 +72,37 @@ def answer_names(model: EncoderDecoder, class_names: str | Sequence[str], *,
     if len(names) == 1:
         raise ValueError(f'{names[0]!r} alone leaves nothing to choose between; name what else is '
                          'in the pictures, too')
-    cfg = deepcopy(model.cfg) if hasattr(model, 'cfg') else Config(dict(model=dict(neck=dict())))
     neck = view_of(model.neck, kept_text=KeptText().train(model.neck.training))
     if isinstance(model.decode_head, CostAggregationHead) and not by_score_map:
         head = view_of(model.decode_head)
         head.num_classes = head.out_channels = len(names)
-        cfg.model.decode_head = {**cfg.model.get('decode_head', {}), 'num_classes': len(names)}
+        head.sampler = None  # which may weigh the classes of the training
+        of_head = None
     else:
         neck._modules['neck'], neck.score_map_index, neck.output_score_map = None, None, True
-        for key in ('neck', 'score_map_index', 'output_score_map'):
-            cfg.model.neck.pop(key, None)
         tau = next((module.tau for module in model.modules() if isinstance(module, ScoreMapHead)),
                    0.07)
         of_head = dict(num_classes=len(names), tau=tau, align_corners=model.align_corners)
         head = ScoreMapHead(**of_head).train(model.training)
-        cfg.model.decode_head = dict(type='ScoreMapHead', **of_head)
     neck.set_class_names(names)
-    cfg.model.neck.class_names = names
-    cfg.model.pop('auxiliary_head', None)
     view = view_of(model, neck=neck, auxiliary_head=None, decode_head=head)
     view.num_classes = view.out_channels = len(names)
     view.dataset_meta = dict(classes=tuple(names), palette=distinct_colours(len(names)))
     if hasattr(model, 'cfg'):
-        view.cfg = cfg
+        view.cfg = _config_of_view(model.cfg, names, of_head)
     return view
+
+
+def _config_of_view(cfg: Config, names: list[str], score_map_head: dict[str, Any] | None) -> Config:
+    """The config of the view, whose head is the model's own or one on the score map."""
+    cfg = deepcopy(cfg)
+    cfg.model.neck.class_names = names
+    cfg.model.pop('auxiliary_head', None)
+    if score_map_head is None:
+        cfg.model.decode_head.num_classes = len(names)
+        cfg.model.decode_head.pop('sampler', None)
+        return cfg
+    for key in ('neck', 'score_map_index', 'output_score_map'):
+        cfg.model.neck.pop(key, None)
+    cfg.model.decode_head = dict(type='ScoreMapHead', **score_map_head)
+    return cfg

@@ -31,12 +31,17 @@ NECKS = {
     'templates': dict(prompt=dict(type='TemplatePrompt', templates=['{}', 'a {}.'])),
     'pre-model': dict(prompt=dict(type='VisualContext', num_context=3, **DECODER)),
     'cocoop': dict(prompt=dict(type='ConditionalContext', num_context=3)),
+    'aggregate': dict(prompt=dict(type='LearnedContext', num_context=3), score_map_index=None,
+                      **POST),
 }
 
 
 def write_model(clip: dict, folder: Path, neck: dict, kind: str = 'CLIPResNet') -> list[str]:
     """A config and a checkpoint of random weights; their paths."""
     vit = kind == 'CLIPVisionTransformer'
+    head = dict(type='FPNHead')
+    if 'score_map_index' in neck:
+        head = dict(type='CostAggregationHead', score_map_stride=16 if vit else 32)
     cfg = Config(dict(
         custom_imports=dict(imports=['denseclip_mm']),
         model=dict(
@@ -45,14 +50,14 @@ def write_model(clip: dict, folder: Path, neck: dict, kind: str = 'CLIPResNet') 
                                    mean=[122.8, 116.7, 104.1], std=[68.5, 66.6, 70.3]),
             backbone=dict(type=kind, model=clip, image_size=64,
                           **(dict(out_indices=(0, 1, 2, 3)) if vit else {})),
-            neck=dict(
+            neck={**dict(
                 type='PixelTextNeck', class_names=NAMES, score_map_index=2 if vit else 3,
                 text_encoder=dict(type='CLIPTextTower', model=clip),
                 neck=dict(type='FPN', in_channels=[64] * 4 if vit else [32, 64, 128, 256],
-                          out_channels=8, num_outs=4), **neck),
-            decode_head=dict(type='FPNHead', in_channels=[8] * 4, in_index=[0, 1, 2, 3],
+                          out_channels=8, num_outs=4)), **neck},
+            decode_head=dict(in_channels=[8] * 4, in_index=[0, 1, 2, 3],
                              feature_strides=[4, 8, 16, 32], channels=8, num_classes=4,
-                             norm_cfg=dict(type='BN'), align_corners=False),
+                             norm_cfg=dict(type='BN'), align_corners=False, **head),
             auxiliary_head=dict(type='ScoreMapHead', num_classes=4),
             test_cfg=dict(mode='whole')),
         test_pipeline=[dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]))
@@ -63,6 +68,9 @@ def write_model(clip: dict, folder: Path, neck: dict, kind: str = 'CLIPResNet') 
     for module in model.modules():  # logits that depend on the image
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_var.uniform_(0.5, 2)
+    for name, parameter in model.decode_head.named_parameters():
+        if name.startswith(('exit', 'mix')):  # which start from zero
+            torch.nn.init.normal_(parameter, std=0.5)
     meta = dict(dataset_meta=dict(classes=tuple(NAMES), palette=[[9, 9, 9]] * 4))
     torch.save(dict(state_dict=model.state_dict(), meta=meta), folder / 'given.pth')
     return [str(folder / 'given.py'), str(folder / 'given.pth')]
@@ -80,7 +88,7 @@ def logits_of(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
 IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(3)) * 255
 
 
-@pytest.mark.parametrize('kind', ['post-model', 'class-specific', 'templates'])
+@pytest.mark.parametrize('kind', ['post-model', 'class-specific', 'templates', 'aggregate'])
 def test_a_checkpoint_without_the_tower(tiny_resnet, tmp_path, kind) -> None:
     given = init_model(*write_model(tiny_resnet, tmp_path, NECKS[kind]), device='cpu')
     before = given.state_dict()
@@ -135,7 +143,8 @@ def test_another_number_of_names_than_the_decoder_takes(tiny_resnet, tmp_path) -
     assert torch.equal(logits_of(model, IMAGES), expected)
 
 
-@pytest.mark.parametrize('config', ['zero_shot_scenes', 'denseclip_fpn_scenes', 'coop_scenes'])
+@pytest.mark.parametrize('config', ['zero_shot_scenes', 'denseclip_fpn_scenes', 'coop_scenes',
+                                    'denseclip_aggregate_scenes'])
 @pytest.mark.parametrize('names', [
     [f'thing {number}' for number in range(29)] + ['snow;ice'], ['snow;ice', 'red star', 'grass'],
     [f'thing {number}' for number in range(33)]], ids=['as many', 'fewer', 'more'])
@@ -207,7 +216,7 @@ def test_a_model_without_language_stays_as_it_is(tiny_resnet) -> None:
     assert isinstance(model.neck, torch.nn.Identity)
 
 
-@pytest.mark.parametrize('kind', ['post-model', 'pre-model', 'vit'])
+@pytest.mark.parametrize('kind', ['post-model', 'pre-model', 'vit', 'aggregate'])
 def test_onnx(tiny_resnet, tiny_vit, tmp_path, kind) -> None:
     """Compared here with mmseg's own way from pixels to logits, at sizes the export never saw."""
     clip, backbone, neck = tiny_resnet, 'CLIPResNet', NECKS.get(kind)
