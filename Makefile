@@ -21,8 +21,8 @@ setup: .venv/ready
 
 demo: .venv/ready
 	$(BIN)/python tools/test.py configs/demo/zero_shot_scenes.py --work-dir work_dirs/demo/zero_shot
-	$(BIN)/python tools/train.py configs/demo/denseclip_fpn_scenes.py --work-dir work_dirs/demo
-	$(BIN)/python tools/analysis_tools/draw_score_maps.py configs/demo/denseclip_fpn_scenes.py \
+	$(BIN)/python tools/train.py configs/demo/denseclip_aggregate_scenes.py --work-dir work_dirs/demo
+	$(BIN)/python tools/analysis_tools/draw_score_maps.py configs/demo/denseclip_aggregate_scenes.py \
 		"$$(cat work_dirs/demo/last_checkpoint)" work_dirs/demo/demo.png --index 12 \
 		--classes "wooden floor" "orange circle" "yellow triangle"
 

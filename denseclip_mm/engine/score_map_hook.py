@@ -12,6 +12,7 @@ from denseclip_mm.apis.pictures import draw_panels, load_image, loading_step, sh
 from denseclip_mm.apis.score_map import score_map_of
 from denseclip_mm.engine.prediction_hooks import check_name, picture_name
 from denseclip_mm.models.neck import PixelTextNeck
+from denseclip_mm.models.score_map_head import ScoreMapHead
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -117,6 +118,8 @@ def draw_sample(model: EncoderDecoder, data_batch: dict[str, Any], index: int,
                 palette: Sequence[Sequence[int]], loading: BaseTransform) -> np.ndarray:
     """Draw an image, its ground truth if it has one, its prediction and score maps.
 
+    A model with another head is drawn beside what its score maps alone would say.
+
     Args:
         model: see :func:`score_map_of`.
         data_batch: a batch of the dataloader.
@@ -141,7 +144,9 @@ def draw_sample(model: EncoderDecoder, data_batch: dict[str, Any], index: int,
         chosen = present[np.argsort(-areas, kind='stable')[:classes]].tolist()
     else:
         chosen = [names.index(name) for name in classes]
-    scores_KHW = score_map_of(model, data_batch, index)[chosen].float().cpu().numpy()
+    scores_KHW = score_map_of(model, data_batch, index).float().cpu().numpy()
+    if not isinstance(model.decode_head, ScoreMapHead):
+        labels['score maps alone'] = scores_KHW.argmax(0)
     image = shown(load_image(result.img_path, loading)['img'])
-    return draw_panels(image, labels, dict(zip(chosen, scores_KHW, strict=True)), names=names,
+    return draw_panels(image, labels, {index: scores_KHW[index] for index in chosen}, names=names,
                        palette=palette)

@@ -248,6 +248,7 @@ class Bench:
         """All cases by name."""
         ade, many = read_class_names('ade20k'), names_of(1200)
         r50, baseline = 'denseclip_fpn.py', 'baselines/clip_fpn_r50.py'
+        aggregate = 'denseclip_aggregate_r50.py'
         whole = {'model.decode_head.type': 'FPNHead'}  # its loss; the configs' is in pieces
         padded = dict(_delete_=True, type='PaddedTextTower', model='RN50-quickgelu')
         return {
@@ -265,6 +266,19 @@ class Bench:
                 'DenseCLIP': partial(self.train, r50),
                 "CLIP + FPN, mmseg's FPNHead": partial(self.train, baseline, whole),
                 "DenseCLIP, mmseg's FPNHead": partial(self.train, r50, whole)},
+            'infer-aggregate': {
+                'DenseCLIP': partial(self.infer, r50),
+                'aggregation head': partial(self.infer, aggregate)},
+            'infer-aggregate-1200': {
+                '150 names': partial(self.infer, aggregate),
+                '1200 names': partial(self.infer, aggregate, {
+                    'model.neck.class_names': many, 'model.decode_head.num_classes': 1200,
+                    'model.auxiliary_head.num_classes': 1200})},
+            'train-aggregate': {
+                'DenseCLIP': partial(self.train, r50),
+                'aggregation head': partial(self.train, aggregate),
+                'no class sits out': partial(
+                    self.train, aggregate, {'model.decode_head.class_dropout': 0})},
             'train-padded': {
                 'tower padded, with gradients': partial(
                     self.train, r50, {'model.neck.text_encoder': padded}, frozen=False),
