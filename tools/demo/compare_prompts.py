@@ -111,13 +111,11 @@ def trial(folder: Path, name: str, seed: int, scenes: int,
     runner = Runner.from_cfg(cfg)
     learned = sum(parameter.numel() for parameter in runner.model.parameters()
                   if parameter.requires_grad)
-    seconds = None
     if learned:
         runner.train()
-        seconds = float(np.median(runner.message_hub.get_scalar('train/time').data[0]))
     else:
         runner.model.init_weights()
-    result = dict(learned=learned, seconds=seconds)
+    result = dict(learned=learned)
     for kind, classes in NAMES.items():
         for head, model in heads_of(runner.model, classes).items():
             result[f'{kind}, {head}'] = test_names(cfg, model, classes, f'{kind}-{head}')
@@ -135,8 +133,8 @@ def plan(systems: Sequence[str], seeds: list[int], scenes: list[int], out: Path,
 def write_table(runs: dict[Path, tuple]) -> str:
     """Markdown: one row a system and number of scenes, and margins seed by seed."""
     columns = [f'{kind}, {head}' for kind in NAMES for head in ('head', 'score map')]
-    lines = [f'| system | scenes | {" | ".join(columns)} | harmonic mean | learned parameters | '
-             's/iteration |', '| --- ' * (len(columns) + 5) + '|']
+    lines = [f'| system | scenes | {" | ".join(columns)} | harmonic mean | learned parameters |',
+             '| --- ' * (len(columns) + 4) + '|']
     results = {runs[folder][:3]: result for folder, result in results_of(runs).items()}
     rows: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for (name, _, scenes), result in results.items():
@@ -147,8 +145,7 @@ def write_table(runs: dict[Path, tuple]) -> str:
         both = [None if None in pair else harmonic_mean(pair) for pair in zip(
             values[f'base, {head}'], values[f'new, {head}'], strict=True)]
         cells = [TITLES[name], '-' if name.startswith('zero_shot') else str(scenes),
-                 *map(spread, values.values()), spread(both), f'{row[0]["learned"]:,}',
-                 spread([result['seconds'] for result in row], 2)]
+                 *map(spread, values.values()), spread(both), f'{row[0]["learned"]:,}']
         lines.append(f'| {" | ".join(cells)} |')
     margins = _margins(results)
     return '\n'.join([*lines, '', *margins]) + '\n'
