@@ -24,7 +24,7 @@ BELOW = {
     'apis': ['models', 'text', 'backbones', 'clip', 'files'],
     'datasets': ['apis', 'models'],
     'engine': ['apis', 'models', 'files'],
-    'demo': [],
+    'demo': ['files'],
 }
 
 

@@ -71,9 +71,11 @@ def save_without_text_tower(model: EncoderDecoder, folder: Path) -> tuple[Path, 
         The paths of both.
 
     Raises:
-        ValueError: see :func:`drop_text_tower`; or if heads and names of the model disagree, or
-            what was written gives other logits.
+        ValueError: see :func:`drop_text_tower`; or if the model has no config, heads and names
+            disagree, or what was written gives other logits.
     """
+    if not hasattr(model, 'cfg'):
+        raise ValueError('this model has no config to write, as an ensemble has none')
     cfg, model = deepcopy(model.cfg), deepcopy(model).cpu().eval()
     drop_text_tower(model)
     if isinstance(getattr(model, 'neck', None), PixelTextNeck):
