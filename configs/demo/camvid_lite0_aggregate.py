@@ -2,4 +2,8 @@
 _base_ = './camvid_lite0_denseclip.py'
 model = dict(
     neck=dict(score_map_index=None),
-    decode_head=dict(type='CostAggregationHead', score_map_stride=32, tau=0.07))
+    decode_head=dict(
+        type='CostAggregationHead',
+        score_map_stride=32,
+        tau=0.07,
+        class_dropout=0))  # the names of the test are those of the training, and see all labels

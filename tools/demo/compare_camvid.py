@@ -23,7 +23,6 @@ from denseclip_mm.apis.open_vocabulary import has_names, view_of
 from denseclip_mm.demo.trials import results_of, run_all, spread
 from denseclip_mm.files import whole_file
 
-import numpy as np
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.models import BaseSegmentor
@@ -63,6 +62,11 @@ def files_of(cfg: Config) -> list[tuple[dict[str, Any], str]]:
     return [weights] if prompt is None else [weights, (prompt, 'path')]
 
 
+def by_score_map(model: BaseSegmentor) -> BaseSegmentor:
+    """A view of a model with language that answers by its score map, of its own classes."""
+    return view_of(model, decode_head=model.auxiliary_head, auxiliary_head=None)
+
+
 def test(cfg: Config, model: BaseSegmentor, title: str) -> float:
     """The mIoU of a model on the images of val, in percent."""
     runner = Runner(
@@ -75,15 +79,12 @@ def test(cfg: Config, model: BaseSegmentor, title: str) -> float:
 def trial(folder: Path, *words: Any) -> dict[str, Any]:
     """Train and test one network with one seed."""
     cfg = read_config(folder, *words)
-    runner = Runner.from_cfg(cfg)
-    model = runner.train()
-    result = dict(
-        learned=sum(parameter.numel() for parameter in model.parameters()
-                    if parameter.requires_grad),
-        seconds=float(np.median(runner.message_hub.get_scalar('train/time').data[0])))
+    model = Runner.from_cfg(cfg).train()
+    result = dict(learned=sum(parameter.numel() for parameter in model.parameters()
+                              if parameter.requires_grad))
     heads = dict.fromkeys(COLUMNS[:1], model)
     if has_names(model):
-        heads['score map'] = view_of(model, decode_head=model.auxiliary_head, auxiliary_head=None)
+        heads['score map'] = by_score_map(model)
     for column, head in heads.items():
         result[column] = test(cfg, head, column)
     return result
@@ -94,16 +95,18 @@ def plan(counts: Sequence[int], seeds: Sequence[int], out: Path, data: Path,
     """The runs by folder. The images of a seed are the same for all networks.
 
     Raises:
-        FileNotFoundError: if there are no training images.
-        ValueError: if there are fewer than asked for.
+        FileNotFoundError: if a folder of images or masks is missing; says which.
+        ValueError: if there are fewer training images than asked for.
     """
-    train = data / 'images' / 'train'
-    total = len(list(train.glob('*.jpg')))
-    if not total:
-        raise FileNotFoundError(f'there is no .jpg in {train}; tools/dataset_converters/camvid.py '
-                                'writes CamVid in that way')
+    for split in ('train', 'val'):
+        for folder in (data / 'images' / split, data / 'annotations' / split):
+            if not folder.is_dir():
+                raise FileNotFoundError(f'there is no folder {folder}; --data takes a folder that '
+                                        'tools/dataset_converters/camvid.py wrote')
+    total = len(list((data / 'images' / 'train').glob('*.jpg')))
     if not all(0 < count <= total for count in counts):
-        raise ValueError(f'--images takes numbers of 1 to {total}, the images in {train}')
+        raise ValueError(f'--images takes numbers of 1 to {total}, the .jpg files in '
+                         f'{data / "images" / "train"}')
     return {out / name / f'images{count}-seed{seed}': (
         name, seed, sorted(random.Random(seed).sample(range(total), count)), data, *words)
         for count in counts for name in SYSTEMS for seed in seeds}
@@ -127,12 +130,12 @@ def write_table(runs: dict[Path, tuple]) -> str:
     for folder, result in results_of(runs).items():
         name, _, images = runs[folder][:3]
         rows.setdefault((len(images), name), []).append(result)
-    head = ['network', 'training images', *COLUMNS, 'learned parameters', 's/iteration']
+    head = ['network', 'training images', *COLUMNS, 'learned parameters']
     lines, margins = [f'| {" | ".join(head)} |', '| --- ' * len(head) + '|'], []
     for (count, name), row in rows.items():
         values = {column: [result.get(column) for result in row] for column in COLUMNS}
         cells = [SYSTEMS[name], str(count), *map(spread, values.values()),
-                 f'{row[0]["learned"]:,}', spread([result['seconds'] for result in row], 2)]
+                 f'{row[0]["learned"]:,}']
         lines.append(f'| {" | ".join(cells)} |')
         base = [result['decode head'] for result in rows[count, BASELINE]]
         for column, scores in values.items() if name != BASELINE else ():
