@@ -39,8 +39,9 @@ class ContextPrompt(Prompt):
             raise ValueError(f'num_context={num_context} is too few; at least one context is '
                              'needed')
         self.num_context = num_context
+        self.num_before = {'end': num_context, 'middle': num_context // 2, 'front': 0}[
+            class_position]
         self.class_specific = class_specific
-        self.class_position = class_position
         self.full_stop = full_stop
 
     def lay_out(self, text_encoder: CLIPTextTower, texts: Sequence[str]) -> nn.ModuleList:
@@ -50,14 +51,14 @@ class ContextPrompt(Prompt):
             ValueError: if a prompt has more tokens than the tower has positions.
         """
         count = self.num_context
-        before = {'end': count, 'middle': count // 2, 'front': 0}[self.class_position]
         stop = text_encoder.tokenize('.') if self.full_stop else []
         prompts = []
         for index, text in enumerate(texts):
             first = text_encoder.vocab_size + (index * count if self.class_specific else 0)
             contexts = list(range(first, first + count))
             prompts.append(text_encoder.prompt(
-                contexts[:before], text_encoder.tokenize(text), contexts[before:], stop))
+                contexts[:self.num_before], text_encoder.tokenize(text),
+                contexts[self.num_before:], stop))
             text_encoder.check_length(len(prompts[-1]), f'{text!r} with {count} contexts')
         return grow_trees(prompts)
 
@@ -121,9 +122,14 @@ class LearnedContext(ContextPrompt):
             with torch.no_grad():
                 self.contexts.copy_(table[self.words].expand_as(self.contexts))
 
+    def vectors(self, text_encoder: CLIPTextTower) -> Tensor:
+        """The vectors that the tower is given, of the shape of ``contexts``."""
+        return self.contexts
+
     def forward(self, text_encoder: CLIPTextTower, trees: nn.ModuleList,
                 visual_BTC: Tensor | None = None) -> Tensor:
         """Text embeddings (1, S, C), not normalised."""
         # A view of a parameter would ask for gradients even where none are recorded, which
         # PyTorch's FLOP counter does not take.
-        return text_encoder(trees, self.contexts.reshape(1, -1, text_encoder.width).clone())
+        vectors = self.vectors(text_encoder).reshape(1, -1, text_encoder.width).clone()
+        return text_encoder(trees, vectors)

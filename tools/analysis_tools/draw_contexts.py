@@ -5,7 +5,7 @@ python tools/analysis_tools/draw_contexts.py CONFIG CHECKPOINT OUT.png --top 5
 
 Distances are Euclidean, in the space of token embeddings (Zhou et al. 2022, Table 4). 'photo-' is a
 token that more of a word follows. Contexts of ConditionalContext are drawn as they are before an
-image shifts them.
+image shifts them; those of DiscreteContext are words, which the titles say.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from denseclip_mm.apis.config import load_config
 from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import split_synonyms
+from denseclip_mm.text import DiscreteContext
 from denseclip_mm.text.nearest import nearest_tokens
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -47,8 +48,8 @@ def load_neck(config: str, checkpoint: str) -> denseclip_mm.PixelTextNeck:
         prompt = type(neck.prompt).__name__
         why = ('reads its contexts from each image and has none of its own'
                if neck.prompt.depends_on_image else 'learns nothing')
-        raise ValueError(f'{config} has no learned contexts: {prompt} {why}; LearnedContext and '
-                         'ConditionalContext have some')
+        raise ValueError(f'{config} has no learned contexts: {prompt} {why}; LearnedContext, '
+                         'DiscreteContext and ConditionalContext have some')
     load_checkpoint(neck, checkpoint, prefix='neck.')
     return neck
 
@@ -60,11 +61,11 @@ def nearest_of_texts(neck: denseclip_mm.PixelTextNeck, classes: list[str] | None
     Raises:
         ValueError: if a class is none of the model's, or all share their contexts.
     """
-    contexts = neck.prompt.contexts
+    contexts = neck.prompt.vectors(neck.text_encoder)
     if not neck.prompt.class_specific:
         if classes is not None:
             raise ValueError('the classes share their contexts; leave --classes out')
-        return {'all classes': nearest_tokens(neck.text_encoder, contexts, top)}
+        return {titled('all classes', 0, neck): nearest_tokens(neck.text_encoder, contexts, top)}
     names = neck.class_names
     missing = [name for name in classes or [] if name not in names]
     if missing:
@@ -73,9 +74,17 @@ def nearest_of_texts(neck: denseclip_mm.PixelTextNeck, classes: list[str] | None
         classes = names[:3]
         if len(names) > 3:
             print(f'the first 3 of {len(names)} classes; choose others with --classes\n')
-    texts = [text for name in classes for text in split_synonyms(name)]
-    return {text: nearest_tokens(neck.text_encoder, contexts[neck.vocabulary.texts.index(text)],
-                                 top) for text in texts}
+    places = {text: neck.vocabulary.texts.index(text)
+              for name in classes for text in split_synonyms(name)}
+    return {titled(text, place, neck): nearest_tokens(neck.text_encoder, contexts[place], top)
+            for text, place in places.items()}
+
+
+def titled(owner: str, place: int, neck: denseclip_mm.PixelTextNeck) -> str:
+    """Whose contexts they are, and how they read if they are words."""
+    if not isinstance(neck.prompt, DiscreteContext):
+        return owner
+    return f'{owner}: {neck.prompt.templates(neck.text_encoder)[place]!r}'
 
 
 def tabulate(nearest: Nearest) -> str:

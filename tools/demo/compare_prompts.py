@@ -47,6 +47,7 @@ SYSTEMS = {
     'CoOp': 'coop_scenes',
     'CoOp, class-specific': 'coop_class_specific_scenes',
     'CoCoOp': 'cocoop_scenes',
+    'Discrete prompt': 'discrete_scenes',
     'CLIP + FPN, no language': 'clip_fpn_scenes',
     'DenseCLIP, pre-model': 'denseclip_pre_fpn_scenes',
     'DenseCLIP, post-model': 'denseclip_fpn_scenes',
