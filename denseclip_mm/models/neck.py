@@ -8,8 +8,8 @@
 
 Where the decode head itself takes the score map (``CostAggregationHead``), none is concatenated.
 
-Shapes: B images, K classes, S texts (classes and their synonyms), N = 1 + H * W visual tokens,
-C embedding channels, H, W size of the dense embedding.
+Shapes: B images, K classes, S texts (classes and their synonyms; with several prompts of a text as
+many times as many), N = 1 + H * W visual tokens, C embedding channels, H, W size of the dense one.
 """
 
 from collections.abc import Sequence
@@ -42,12 +42,13 @@ class PixelTextNeck(BaseModule):
         context_decoder: config of the post-model prompting; None leaves the text as it is.
         gamma: initial scale of the decoder's residual, one per channel.
         output_score_map: append the score map (cosines in [-1, 1]) to the outputs.
-        synonyms: the score of a class with several texts is their ``'best'`` or their ``'mean'``.
+        synonyms: the score of a class with several texts or prompts: their ``'best'``, ``'mean'``
+            or ``'transport'`` (see :class:`denseclip_mm.models.vocabulary.Vocabulary`).
 
     Raises:
         ValueError: if the class names are faulty (see :func:`read_class_names`), too long for the
             tower, ``score_map_index`` is no index of the neck's ``in_channels``, or ``synonyms``
-            is neither.
+            is none of the three.
     """
 
     def __init__(self, *, prompt: dict[str, Any], class_names: str | Sequence[str],
@@ -78,7 +79,7 @@ class PixelTextNeck(BaseModule):
         self.text_encoder = MODELS.build(text_encoder) if text_encoder is not None else None
         self.prompt = MODELS.build(
             prompt, default_args=dict(text_encoder=self.text_encoder, texts=vocabulary.texts))
-        vocabulary.trees = self.prompt.lay_out(self.text_encoder, vocabulary.texts)
+        vocabulary.lay_out(self.prompt, self.text_encoder)
         self.vocabulary = vocabulary
         self.decoder_vocabulary = vocabulary
         self.kept_text = KeptText()
@@ -116,7 +117,7 @@ class PixelTextNeck(BaseModule):
             raise ValueError(f'{type(self.prompt).__name__} holds vectors of its own for every '
                              f'class; its {len(self.class_names)} names cannot be changed')
         vocabulary = Vocabulary(read_class_names(class_names), self.vocabulary.synonyms)
-        vocabulary.trees = self.prompt.lay_out(self.text_encoder, vocabulary.texts)
+        vocabulary.lay_out(self.prompt, self.text_encoder)
         self.vocabulary = vocabulary.to(self.vocabulary.class_of_text.device)
         self.kept_text.drop()
         if (self.score_map_index is None

@@ -23,6 +23,7 @@ WORDS = 'a photo of a'
 PROMPTS = {
     'unified': dict(type='LearnedContext', num_context=4),
     'class-specific': dict(type='LearnedContext', num_context=4, class_specific=True),
+    'several': dict(type='LearnedContext', num_context=4, num_prompts=2),
     'conditional': dict(type='ConditionalContext', num_context=4),
     'discrete': dict(type='DiscreteContext', num_context=4),
     'visual': dict(type='VisualContext', num_context=4, width=8, num_heads=2, num_layers=1),
@@ -162,6 +163,17 @@ def test_class_specific_contexts(save, draw, tmp_path):
     assert output.startswith('the first 3 of 4 classes; choose others with --classes\n')
     assert re.findall('contexts of (.*)', output) == ['cat', 'dog', 'puppy', 'sky']
     assert cv2.imread(str(tmp_path / 'all.png')).shape[1] > few.shape[1]
+
+
+def test_each_of_several_prompts_has_a_table(save, draw) -> None:
+    save('several')
+    output = draw('config.py', 'model.pth', 'x.png', '--top', '1')
+    assert re.findall('contexts of (.*)', output) == [
+        'all classes, prompt 1', 'all classes, prompt 2']
+    for index in range(2):
+        words = np.roll(WORDS.split(), -index)
+        assert table_of(output, f'all classes, prompt {index + 1}') == [
+            [(word, '0.000')] for word in words]
 
 
 def test_words_are_read(save, draw, tmp_path):

@@ -24,6 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from mmseg.registry import MODELS
+from torch import Tensor
 
 Nearest = list[list[tuple[str, float]]]
 
@@ -65,7 +66,7 @@ def nearest_of_texts(neck: denseclip_mm.PixelTextNeck, classes: list[str] | None
     if not neck.prompt.class_specific:
         if classes is not None:
             raise ValueError('the classes share their contexts; leave --classes out')
-        return {titled('all classes', 0, neck): nearest_tokens(neck.text_encoder, contexts, top)}
+        return nearest_of_prompts('all classes', 0, contexts, neck, top)
     names = neck.class_names
     missing = [name for name in classes or [] if name not in names]
     if missing:
@@ -74,17 +75,23 @@ def nearest_of_texts(neck: denseclip_mm.PixelTextNeck, classes: list[str] | None
         classes = names[:3]
         if len(names) > 3:
             print(f'the first 3 of {len(names)} classes; choose others with --classes\n')
-    places = {text: neck.vocabulary.texts.index(text)
-              for name in classes for text in split_synonyms(name)}
-    return {titled(text, place, neck): nearest_tokens(neck.text_encoder, contexts[place], top)
-            for text, place in places.items()}
+    tables = {}
+    for text in (text for name in classes for text in split_synonyms(name)):
+        place = neck.vocabulary.texts.index(text)
+        tables |= nearest_of_prompts(text, place, contexts[place], neck, top)
+    return tables
 
 
-def titled(owner: str, place: int, neck: denseclip_mm.PixelTextNeck) -> str:
-    """Whose contexts they are, and how they read if they are words."""
-    if not isinstance(neck.prompt, DiscreteContext):
-        return owner
-    return f'{owner}: {neck.prompt.templates(neck.text_encoder)[place]!r}'
+def nearest_of_prompts(owner: str, place: int, contexts: Tensor,
+                       neck: denseclip_mm.PixelTextNeck, top: int) -> dict[str, Nearest]:
+    """The nearest tokens of an owner's prompts, by title; words are in it as they read."""
+    if isinstance(neck.prompt, DiscreteContext):
+        owner = f'{owner}: {neck.prompt.templates(neck.text_encoder)[place]!r}'
+    count = neck.prompt.num_prompts
+    titles = [owner] if count == 1 else [f'{owner}, prompt {index + 1}' for index in range(count)]
+    prompts = contexts.unflatten(0, (count, -1)) if contexts.dim() == 2 else contexts
+    return {title: nearest_tokens(neck.text_encoder, vectors, top)
+            for title, vectors in zip(titles, prompts, strict=True)}
 
 
 def tabulate(nearest: Nearest) -> str:
