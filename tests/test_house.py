@@ -23,7 +23,7 @@ BELOW = {
     'models': ['text', 'clip'],
     'apis': ['models', 'text', 'backbones', 'clip', 'files'],
     'datasets': ['apis', 'models'],
-    'engine': ['apis', 'models', 'files'],
+    'engine': ['apis', 'models', 'text', 'files'],
     'demo': ['files'],
 }
 
