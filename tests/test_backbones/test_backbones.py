@@ -12,6 +12,7 @@ from denseclip_mm.backbones import (
     CLIPVisionTransformer,
     DenseAttentionPool,
 )
+from denseclip_mm.backbones.pyramid import check_out_indices
 
 import open_clip
 import pytest
@@ -35,6 +36,13 @@ TIMM_RESNET = dict(type='TIMMBackbone', model_name='test_resnet', pretrained=Fal
 def tiny_convnext(tiny_resnet: dict) -> dict:
     """open_clip config of timm's smallest ConvNeXt (24 to 64 channels) and a 2-layer text tower."""
     return dict(tiny_resnet, vision_cfg=dict(CONVNEXT_VISION))
+
+
+@pytest.fixture
+def tiny_clipa(tiny_vit: dict) -> dict:
+    """open_clip config of a ViT that pools by a mean, as CLIPA's do."""
+    return dict(tiny_vit, vision_cfg=dict(tiny_vit['vision_cfg'], pool_type='avg', no_ln_pre=True,
+                                          final_ln_after_pool=True))
 
 
 @pytest.fixture
@@ -110,6 +118,12 @@ CLIP_KINDS = {
         last='tower.layer4.0.conv1'),
     'vit': Kind(
         CLIPVisionTransformer, 'tiny_vit', dict(out_indices=(0, 1, 2, 3)), (64, ) * 4,
+        lambda side: [side // 16 * 4, side // 16 * 2, side // 16, side // 32], dense=2,
+        stages=(('tower.conv1.', 'tower.class_embedding', 'tower.positional_embedding',
+                 'tower.ln_pre.'), *(f'tower.transformer.resblocks.{n}.' for n in range(4))),
+        last='tower.transformer.resblocks.3.ln_1'),
+    'clipa': Kind(
+        CLIPVisionTransformer, 'tiny_clipa', dict(), (64, ) * 4,
         lambda side: [side // 16 * 4, side // 16 * 2, side // 16, side // 32], dense=2,
         stages=(('tower.conv1.', 'tower.class_embedding', 'tower.positional_embedding',
                  'tower.ln_pre.'), *(f'tower.transformer.resblocks.{n}.' for n in range(4))),
@@ -265,7 +279,7 @@ def test_global_embedding_equals_open_clip(kind: Kind, size: tuple[int, int], tm
         close(image, clip.visual(images(*size)))
 
 
-@each(CLIP_KINDS, 'vit')
+@each(CLIP_KINDS, 'vit', 'clipa')
 def test_maps_equal_open_clip(kind: Kind, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     clip = save_clip(request.getfixturevalue(kind.config), tmp_path / 'clip.pt')
     backbone = kind.build(request, pretrained=str(tmp_path / 'clip.pt'))
@@ -760,6 +774,33 @@ def test_drop_path_grows_and_drops_in_training_only(request: pytest.FixtureReque
         assert not torch.equal(draws[0][3], draws[1][3])
 
 
+def test_default_maps_go_with_the_depth() -> None:
+    """26 of open_clip's ViTs have more than 12 blocks."""
+    expected = {12: [3, 5, 7, 11], 24: [7, 11, 15, 23], 32: [10, 15, 20, 31], 48: [15, 23, 31, 47]}
+    assert {depth: check_out_indices(None, depth, '') for depth in expected} == expected
+    for depth in range(6, 60):
+        indices = check_out_indices(None, depth, '')
+        assert len({*indices}) == 4 and indices[-1] == depth - 1
+    with torch.device('meta'):
+        assert CLIPVisionTransformer(model='ViT-L-14').out_indices == [7, 11, 15, 23]
+
+
+def test_mean_pool_is_the_head_of_the_mean_of_cells(tiny_clipa: dict) -> None:
+    """By functional calls, from the tokens of open_clip's own transformer."""
+    backbone = randomise(CLIPVisionTransformer(model=tiny_clipa)).eval()
+    tower = backbone.tower
+    with torch.no_grad():
+        image, dense = backbone(images())[-1]
+        cells = tower.transformer(tower._embeds(images()))[:, 1:]
+
+        def head(tokens: Tensor) -> Tensor:
+            return F.layer_norm(tokens, (64, ), tower.ln_post.weight, tower.ln_post.bias,
+                                tower.ln_post.eps) @ tower.proj
+
+        close(image, head(cells.mean(1)))
+        close(dense, head(cells).transpose(1, 2).unflatten(2, (4, 4)))
+
+
 # Refusals
 
 
@@ -802,9 +843,9 @@ def test_convnext_that_does_not_project_a_mean(tiny_convnext: dict, vision: dict
     (dict(), dict(out_indices=(0, 1, 2, 4)), r'four of the blocks 0 to 3'),
     (dict(), dict(out_indices=(-1, 0, 1, 2)), r'four of the blocks 0 to 3'),
     (dict(), dict(out_indices=(1, 1, 2, 3)), r'four of the blocks 0 to 3'),
-    (dict(), dict(), r'out_indices=\(3, 5, 7, 11\): four of the blocks 0 to 3'),
-    (dict(pool_type='avg'), dict(), 'does not pool at its class token'),
-    (dict(attentional_pool=True), dict(), 'does not pool at its class token'),
+    (dict(layers=3), dict(), r'out_indices=\(0, 1, 1, 2\): four of the blocks 0 to 2'),
+    (dict(pool_type='none'), dict(), 'pools neither at its class token nor by a mean'),
+    (dict(attentional_pool=True), dict(), 'pools neither at its class token nor by a mean'),
     (dict(ls_init_value=0.1), dict(out_indices=(0, 1, 2, 3), drop_path_rate=0.1),
      'drop_path_rate is not supported with the layer scale'),
 ])
