@@ -18,19 +18,18 @@ from pathlib import Path
 from types import ModuleType
 from unittest.mock import patch
 
-import cv2
-import numpy as np
-import open_clip
-import pytest
-import timm
-import torch
-
 os.environ.setdefault('HF_HUB_OFFLINE', '1')  # read when huggingface_hub is imported
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # of processes that tests start
 
 from denseclip_mm.text import CLIPTextTower
 
+import cv2
 import mmengine.config.config
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import ManagerMixin
