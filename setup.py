@@ -9,6 +9,7 @@ version: dict[str, str] = {}
 exec((root / 'denseclip_mm' / 'version.py').read_text(), version)
 onnx = ['onnx', 'onnxruntime', 'onnxscript']  # tools/export.py
 app = ['gradio>=6.31,<7']  # tools/app.py
+transformers = ['transformers>=5.24,<6', 'sentencepiece', 'protobuf']  # SigLIP's tokenizers
 docs = ['mkdocs-material', 'mkdocstrings[python]']  # make docs
 
 setup(
@@ -40,6 +41,8 @@ setup(
         'onnx': onnx,
         'app': app,
         'docs': docs,
-        'dev': ['pytest', 'pytest-xdist', 'ruff', 'playwright', 'tensorboard', *onnx, *app, *docs],
+        'transformers': transformers,
+        'dev': ['pytest', 'pytest-xdist', 'ruff', 'playwright', 'tensorboard', *onnx, *app, *docs,
+                *transformers],
     },
 )

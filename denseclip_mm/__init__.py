@@ -12,8 +12,8 @@ compat.load_data_only()
 from denseclip_mm.apis import Prediction, Predictor  # noqa: E402
 from denseclip_mm.backbones import (  # noqa: E402
     AlignedBackbone,
-    CLIPConvNeXt,
     CLIPResNet,
+    CLIPTIMMBackbone,
     CLIPVisionTransformer,
 )
 from denseclip_mm.demo import SceneBackend, ScenesDataset  # noqa: E402
@@ -53,7 +53,7 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, TASK_UTILS, VISBACKENDS  
 
 _REGISTERED = {
     MODELS: (
-        AlignedBackbone, CLIPConvNeXt, CLIPResNet, CLIPVisionTransformer, CLIPTextTower,
+        AlignedBackbone, CLIPTIMMBackbone, CLIPResNet, CLIPVisionTransformer, CLIPTextTower,
         LearnedContext, DiscreteContext, TemplatePrompt, TextEmbeddings, ConditionalContext,
         VisualContext, ContextDecoder, PixelTextNeck, CostAggregationHead, PiecewiseFPNHead,
         ScoreMapHead),

@@ -13,25 +13,27 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import patch
-
-import cv2
-import numpy as np
-import open_clip
-import pytest
-import torch
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')  # read when huggingface_hub is imported
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # of processes that tests start
 
 from denseclip_mm.text import CLIPTextTower
 
+import cv2
 import mmengine.config.config
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import ManagerMixin
+from timm.models import _registry, vision_transformer_hybrid, vitamin
 from yapf.yapflib import yapf_api
 
 init_default_scope('mmseg')  # as every tool and init_model do
@@ -50,6 +52,38 @@ TINY_RESNET = dict(
 TINY_VIT = dict(
     embed_dim=24, quick_gelu=True, text_cfg=TINY_TEXT,
     vision_cfg=dict(image_size=64, layers=4, width=64, head_width=32, patch_size=16))
+SMALL_VIT = dict(img_size=64, embed_dim=64, depth=4, num_heads=2)
+
+
+def _small_mobileclip_b(**options: object) -> torch.nn.Module:
+    stem = vision_transformer_hybrid.ConvStem(
+        channels=(8, 8, 64), stride=(4, 2, 2), kernel_size=(4, 2, 2), padding=0)
+    return vision_transformer_hybrid._create_vision_transformer_hybrid(
+        'vit_base_mci_224', backbone=stem, embed_args=dict(proj=False), no_embed_class=True,
+        **{**SMALL_VIT, **options})
+
+
+# The image towers that open_clip takes from timm, a few channels wide: how timm builds it, and the
+# rest of open_clip's vision config (as in the config of the model that it is of).
+TIMM_TOWERS = {
+    'siglip': (partial(timm.create_model, 'vit_base_patch16_siglip_224',
+                       **{**SMALL_VIT, 'embed_dim': 24}), dict(timm_pool='map', timm_proj='none')),
+    'eva02': (partial(timm.create_model, 'eva02_base_patch16_clip_224', ref_feat_shape=(4, 4),
+                      **SMALL_VIT), dict(timm_pool='token', timm_proj=None)),
+    'pe': (partial(timm.create_model, 'vit_pe_core_base_patch16_224', ref_feat_shape=(4, 4),
+                   attn_pool_num_heads=4, **SMALL_VIT), dict(timm_pool='map', timm_proj=None)),
+    'mobileclip_b': (_small_mobileclip_b, dict(timm_pool='token', timm_proj=None)),
+    'vitamin': (partial(timm.create_model, 'vitamin_small_224', **SMALL_VIT, embed_cfg=(
+        vitamin.VitCfg(embed_dim=(16, 32, 64), depths=(1, 1, 1), stem_width=16, head_type='1d',
+                       conv_cfg=vitamin.VitConvCfg(norm_layer='layernorm2d', norm_eps=1e-6)))),
+        dict(timm_pool='', timm_proj='linear')),
+    'fastvit': (partial(timm.create_model, 'fastvit_mci0', layers=(1, 1, 1, 1),
+                        embed_dims=(32, 32, 64, 64)), dict(timm_pool='avg', timm_proj=None)),
+    'fastvit5': (partial(timm.create_model, 'fastvit_mci3', layers=(1, 1, 1, 1, 1),
+                         embed_dims=(32, 32, 64, 64, 128)), dict(timm_pool='avg', timm_proj=None)),
+    'convnext': (partial(timm.create_model, 'test_convnext'),
+                 dict(timm_pool='', timm_proj='linear')),
+}
 SMALL_DEMO = f"""
 _base_ = '{ROOT}/configs/demo/denseclip_fpn_scenes.py'
 clip = dict(embed_dim=32, quick_gelu=True,
@@ -79,6 +113,17 @@ def tiny_resnet() -> dict:
 def tiny_vit() -> dict:
     """open_clip config of a 4-layer ViT and a 2-layer text tower."""
     return deepcopy(TINY_VIT)
+
+
+@pytest.fixture
+def timm_clip(monkeypatch, tiny_resnet) -> Callable[[str], dict]:
+    """Makes the open_clip config of one of ``TIMM_TOWERS`` and a 2-layer text tower."""
+    def config(name: str) -> dict:
+        build, vision = TIMM_TOWERS[name]
+        monkeypatch.setitem(_registry._model_entrypoints, f'small_{name}', build)
+        return dict(tiny_resnet, quick_gelu=False, vision_cfg=dict(
+            vision, timm_model_name=f'small_{name}', image_size=64))
+    return config
 
 
 def _model_config(clip: dict, names: Sequence[str]) -> dict:

@@ -1,11 +1,15 @@
 """Image towers: four feature maps and, beside them, the image in CLIP's embedding space."""
 
 from denseclip_mm.backbones.aligned import AlignedBackbone
-from denseclip_mm.backbones.convnext import CLIPConvNeXt
 from denseclip_mm.backbones.pool import DenseAttentionPool
 from denseclip_mm.backbones.resnet import CLIPResNet
+from denseclip_mm.backbones.timm_tower import CLIPTIMMBackbone
 from denseclip_mm.backbones.vit import CLIPVisionTransformer
 
 __all__ = [
-    'AlignedBackbone', 'CLIPConvNeXt', 'CLIPResNet', 'CLIPVisionTransformer', 'DenseAttentionPool'
+    'AlignedBackbone',
+    'CLIPResNet',
+    'CLIPTIMMBackbone',
+    'CLIPVisionTransformer',
+    'DenseAttentionPool'
 ]

@@ -85,7 +85,7 @@ class CLIPTower(nn.Module):
                'ResNet' if isinstance(layers, (list, tuple)) else 'ViT')
         if own != kind:
             backbone = {'ResNet': 'CLIPResNet', 'ViT': 'CLIPVisionTransformer',
-                        'timm': 'CLIPConvNeXt (ConvNeXt only)'}[own]
+                        'timm': 'CLIPTIMMBackbone'}[own]
             raise ValueError(f'the image tower of {self.model!r} is a {own}, not a {kind}; '
                              f'use {backbone}')
         return _build_vision_tower(self.embed_dim, {**config, **vision},

@@ -8,6 +8,7 @@ from denseclip_mm.backbones.dense_attention import (
     neighbour,
     value_value,
 )
+from denseclip_mm.backbones.pyramid import check_out_indices, make_pyramid
 from denseclip_mm.backbones.tower import CLIPTower
 from denseclip_mm.positions import fit_position_table, resize_position_table
 
@@ -36,11 +37,13 @@ def _last_block(block: nn.Module, x_BND: Tensor, kind: str, size: tuple[int, int
 class CLIPVisionTransformer(CLIPTower):
     """CLIP's ViT with a pyramid of four maps, at 1/4, 1/2, 1 and 2 patches a cell.
 
-    The maps leave after the blocks ``out_indices``; the embeddings are the normalised, projected
-    tokens of the last block, at one patch a cell (DenseCLIP, section 4.1).
+    The maps leave after the blocks ``out_indices``; the dense embedding is the normalised,
+    projected tokens of the last block, at one patch a cell (DenseCLIP, section 4.1). The global
+    one is that of the class token, or of the mean of the cells (CLIPA, Li et al. 2023).
 
     Args:
-        out_indices: the four blocks, counted from 0, after which maps are taken.
+        out_indices: the four blocks, counted from 0, after which maps are taken; by default at a
+            third, a half, two thirds and the end: (3, 5, 7, 11) of 12.
         drop_path_rate: stochastic depth, growing linearly to this rate over the blocks.
         dense_embedding: ``'attended'``: the cells' tokens after the last block; or ``'value'``:
             after a last block that passes the values of its attention on without mixing them
@@ -68,7 +71,7 @@ class CLIPVisionTransformer(CLIPTower):
 
     def __init__(self, *, model: str | dict[str, Any], pretrained: str | None = None,
                  image_size: int | tuple[int, int] | None = None,
-                 out_indices: Sequence[int] = (3, 5, 7, 11), drop_path_rate: float = 0.0,
+                 out_indices: Sequence[int] | None = None, drop_path_rate: float = 0.0,
                  dense_embedding: str = 'attended', sync_bn: bool = True, frozen_stages: int = -1,
                  norm_eval: bool = False, with_cp: bool = False,
                  with_embeddings: bool = True) -> None:
@@ -77,13 +80,10 @@ class CLIPVisionTransformer(CLIPTower):
                          with_embeddings=with_embeddings)
         self.tower = self.build_tower('ViT', image_size=self.image_size)
         blocks = self.tower.transformer.resblocks
-        if self.tower.pool_type != 'tok' or self.tower.attn_pool is not None:
-            raise ValueError(f'the ViT of {model!r} does not pool at its class token; '
-                             'CLIPVisionTransformer needs one that does')
-        if len(out_indices) != 4 or len(set(out_indices) & set(range(len(blocks)))) != 4:
-            raise ValueError(f'out_indices={tuple(out_indices)}: four of the blocks 0 to '
-                             f'{len(blocks) - 1} of {model!r} are needed')
-        self.out_indices = sorted(out_indices)
+        if self.tower.pool_type not in ('tok', 'avg') or self.tower.attn_pool is not None:
+            raise ValueError(f'the ViT of {model!r} pools neither at its class token nor by a '
+                             'mean; CLIPVisionTransformer needs one that does')
+        self.out_indices = check_out_indices(out_indices, len(blocks), model)
         check_dense_embedding(
             dense_embedding, ('attended', 'value', 'value-value', 'neighbour'))
         self.dense_embedding = dense_embedding
@@ -99,15 +99,7 @@ class CLIPVisionTransformer(CLIPTower):
 
         # for whoever loads the position table
         self.register_buffer('position_grid', torch.tensor(self.tower.grid_size))
-        width = self.tower.conv1.out_channels
-        norm = nn.SyncBatchNorm if sync_bn else nn.BatchNorm2d
-        self.pyramid = nn.ModuleList([
-            nn.Sequential(nn.GroupNorm(1, width), nn.ConvTranspose2d(width, width, 2, 2),
-                          norm(width), nn.GELU(), nn.ConvTranspose2d(width, width, 2, 2)),
-            nn.Sequential(nn.GroupNorm(1, width), nn.ConvTranspose2d(width, width, 2, 2)),
-            nn.Sequential(nn.GroupNorm(1, width)),
-            nn.Sequential(nn.GroupNorm(1, width), nn.MaxPool2d(2)),
-        ])
+        self.pyramid = make_pyramid(self.tower.conv1.out_channels, sync_bn)
         self.freeze()
 
     def init_weights(self) -> None:
@@ -147,13 +139,11 @@ class CLIPVisionTransformer(CLIPTower):
                 for scale, index in zip(self.pyramid, self.out_indices, strict=True)]
         if not self.with_embeddings:
             return tuple(maps)
-        if apart:
-            cells_BND = _last_block(tower.transformer.resblocks[-1], tokens[before_last],
-                                    self.dense_embedding, tuple(size))
-            x_BND = torch.cat([x_BND[:, :1], cells_BND], dim=1)
-        y_BNC = tower.ln_post(x_BND) @ tower.proj
-        dense = y_BNC[:, 1:].transpose(1, 2).unflatten(2, size)
-        return (*maps, (y_BNC[:, 0], dense))
+        cells_BND = x_BND[:, 1:] if not apart else _last_block(
+            tower.transformer.resblocks[-1], tokens[before_last], self.dense_embedding, tuple(size))
+        dense_BNC = tower.ln_post(cells_BND) @ tower.proj
+        pooled_BD, _ = tower._pool(x_BND)
+        return (*maps, (pooled_BD @ tower.proj, dense_BNC.transpose(1, 2).unflatten(2, size)))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
                               *args: Any) -> None:

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from functools import cache
 
 from denseclip_mm.text.contexts import LearnedContext
-from denseclip_mm.text.nearest import readable
+from denseclip_mm.text.tokenizers import CLIPTokenizer
 from denseclip_mm.text.tower import CLIPTextTower
 
-import open_clip
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -38,7 +37,7 @@ class DiscreteContext(LearnedContext):
 
     Raises:
         ValueError: see :class:`LearnedContext`; or if ``init_words`` are not among the tokens to
-            choose from.
+            choose from, or the tower's tokenizer is not CLIP's own.
 
     Examples:
         >>> tower = CLIPTextTower(model='DemoCLIP', pretrained='demo')
@@ -59,13 +58,16 @@ class DiscreteContext(LearnedContext):
         super().__init__(text_encoder=text_encoder, texts=texts, num_context=num_context,
                          class_specific=class_specific, class_position=class_position,
                          init_words=init_words, full_stop=full_stop)
+        if not isinstance(text_encoder.tokenizer, CLIPTokenizer):
+            raise ValueError("DiscreteContext chooses among CLIP's own tokens, and the text tower "
+                             f'of {text_encoder.model!r} has others; use LearnedContext')
         is_choice = torch.zeros(text_encoder.vocab_size, dtype=torch.bool)
         is_choice[list(_choices(text_encoder.tokenizer, whole_words))] = True
         self.register_buffer('is_choice', is_choice, persistent=False)
         wrong = [token for token in self.words or [] if not is_choice[token]]
         if wrong:
             raise ValueError(f'init_words={init_words!r} holds '
-                             f'{readable(text_encoder.tokenizer, wrong[0])!r}, which is no whole '
+                             f'{text_encoder.tokenizer.readable(wrong[0])!r}, which is no whole '
                              'word to CLIP; use another, or set whole_words=False')
 
     def start_from_words(self, text_encoder: CLIPTextTower) -> None:
@@ -99,14 +101,14 @@ class DiscreteContext(LearnedContext):
         stop = ['.'] if self.full_stop else []
         templates = []
         for row in rows:
-            words = [readable(text_encoder.tokenizer, token) for token in row]
+            words = [text_encoder.tokenizer.readable(token) for token in row]
             words.insert(self.num_before, '{}')
             templates.append(' '.join(words + stop))
         return templates
 
 
 @cache
-def _choices(tokenizer: open_clip.SimpleTokenizer, whole_words: bool) -> frozenset[int]:
+def _choices(tokenizer: CLIPTokenizer, whole_words: bool) -> frozenset[int]:
     """Tokens that may stand in a prompt."""
     tokens = set(range(tokenizer.vocab_size)) - set(tokenizer.all_special_ids)
     if not whole_words:

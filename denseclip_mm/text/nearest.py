@@ -2,7 +2,6 @@
 
 from denseclip_mm.text.tower import CLIPTextTower
 
-import open_clip
 import torch
 from torch import Tensor
 
@@ -39,19 +38,5 @@ def nearest_tokens(text_encoder: CLIPTextTower, vectors: Tensor,
     distances_NV = torch.cdist(vectors[None], table_VD[None],
                                compute_mode='donot_use_mm_for_euclid_dist')[0]
     nearest = distances_NV.topk(count, largest=False)
-    return [[(readable(tokenizer, token), distance) for token, distance in zip(*row, strict=True)]
+    return [[(tokenizer.readable(token), distance) for token, distance in zip(*row, strict=True)]
             for row in zip(nearest.indices.tolist(), nearest.values.tolist(), strict=True)]
-
-
-def readable(tokenizer: open_clip.SimpleTokenizer, token: int) -> str:
-    """A token for people: a word, or with a hyphen ('photo-') a part that more has to follow.
-
-    A part of a character, or what cannot be printed, is given by its bytes ('<f0 9f>').
-    """
-    symbols = tokenizer.decoder[token]
-    text = tokenizer.decode([token]).strip()
-    if not text or not text.isprintable() or '\ufffd' in text:
-        bare = symbols.removesuffix('</w>')
-        text = f'<{bytes(tokenizer.byte_decoder[symbol] for symbol in bare).hex(" ")}>'
-    whole = symbols.endswith('</w>') or token in tokenizer.all_special_ids
-    return text if whole else f'{text}-'

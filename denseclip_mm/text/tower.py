@@ -1,26 +1,25 @@
 """CLIP's frozen text tower, run on token trees.
 
 Everything that computes is open_clip's: embedding, transformer, final norm, projection, tokenizer.
-Only the layout of the sequence is ours.
+Only the layout of the sequence is ours: the tree itself, where attention is causal; where it is not
+(SigLIP, CLIPA, MobileCLIP), a token's state depends on all that the sequence holds, so each prompt
+of the tree is a sequence of its own, padded to the tower's full length as the tower was trained.
 
 Shapes: B images (1 if the prompt does not depend on the image), P prompts, L learned vectors,
-T tokens of a tree, D width of the tower, C embedding channels.
+T tokens of a tree, N positions of the tower, D width of the tower, C embedding channels.
 """
 
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
 from denseclip_mm.clip import clip_config, load_tower
+from denseclip_mm.text.tokenizers import tokenizer_of
 from denseclip_mm.text.tree import TokenTree
 
-import open_clip
 import torch
 from open_clip.model import _build_text_tower
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-_tokenizer = cache(open_clip.SimpleTokenizer)  # towers share it: it has no state
 
 
 class CLIPTextTower(nn.Module):
@@ -36,10 +35,12 @@ class CLIPTextTower(nn.Module):
         model: an open_clip model name, or an open_clip model config.
         pretrained: an open_clip tag, a path to an OpenAI ``.pt`` or an open_clip state dict, or
             None for random weights. Read in :meth:`init_weights`.
+        tokenizer: where a tokenizer of Hugging Face is read from, once the first text is tokenized:
+            a folder, or a file in one; by default the name that the model config has.
 
     Raises:
-        ValueError: if the model is unknown, or its text tower is not causal with the embedding
-            read at the end-of-text token (Radford et al. 2021, section 2.4).
+        ValueError: if the model is unknown, or its text tower is not open_clip's own transformer
+            without a class token.
 
     Examples:
         >>> from denseclip_mm.text import grow_trees
@@ -50,21 +51,22 @@ class CLIPTextTower(nn.Module):
         torch.Size([1, 2, 64])
     """
 
-    def __init__(self, *, model: str | dict[str, Any], pretrained: str | None = None) -> None:
+    def __init__(self, *, model: str | dict[str, Any], pretrained: str | None = None,
+                 tokenizer: str | None = None) -> None:
         super().__init__()
         config = clip_config(model)
-        _require_causal(model, config)
+        text = config['text_cfg']
+        _require_transformer(model, text)
         self.model = model
         self.pretrained = pretrained
-        self.tower = _build_text_tower(config['embed_dim'], config['text_cfg'],
-                                       config.get('quick_gelu', False))
-        self.tokenizer = _tokenizer(**(config['text_cfg'].get('tokenizer_kwargs') or {}))
-        if self.tokenizer.vocab_size > self.tower.vocab_size:
-            raise ValueError(f'the text tower embeds {self.tower.vocab_size} tokens, but its '
-                             f'tokenizer makes {self.tokenizer.vocab_size}; set vocab_size')
+        self.tower = _build_text_tower(config['embed_dim'], text, config.get('quick_gelu', False))
+        self.tokenizer = tokenizer_of(text, tokenizer)
+        pool = text.get('pool_type', 'argmax')  # where the embedding is read: a place, or the end
+        self.read_at: int | None = {'first': 0, 'last': -1}.get(pool)
+        self.is_padded = bool(text.get('no_causal_mask')) or self.read_at is not None
         self.context_length: int = self.tower.context_length
         self.register_state_dict_post_hook(_leave_out_missing_positions)
-        self.embed_dim: int = self.tower.output_dim
+        self.embed_dim: int = config['embed_dim']
         self.width: int = self.tower.width
         self.requires_grad_(False)
         self.eval()
@@ -85,13 +87,23 @@ class CLIPTextTower(nn.Module):
         return super().train(False)
 
     def tokenize(self, text: str) -> list[int]:
-        """Token ids of a text, without start and end."""
-        return self.tokenizer.encode(text)
+        """Token ids of a text, without start and end.
+
+        Raises:
+            ValueError: if the tokenizer has more tokens than the tower.
+            ImportError, FileNotFoundError: if the tokenizer is one of Hugging Face, and
+                transformers or its files are missing.
+        """
+        tokens = self.tokenizer.encode(text)
+        if self.tokenizer.vocab_size > self.tower.vocab_size:
+            raise ValueError(f'the text tower embeds {self.tower.vocab_size} tokens, but its '
+                             f'tokenizer makes {self.tokenizer.vocab_size}; set vocab_size')
+        return tokens
 
     def prompt(self, *parts: list[int]) -> list[int]:
         """Symbols of a prompt: start, the parts one after the other, end."""
-        return [self.tokenizer.sot_token_id, *(symbol for part in parts for symbol in part),
-                self.tokenizer.eot_token_id]
+        return [*self.tokenizer.start, *(symbol for part in parts for symbol in part),
+                *self.tokenizer.end]
 
     def forward(self, trees: Iterable[TokenTree], learned: Tensor | None = None) -> Tensor:
         """Embed prompts.
@@ -116,9 +128,28 @@ class CLIPTextTower(nn.Module):
         if learned is not None:
             vectors = learned[:, (tree.symbols - tower.vocab_size).clamp(min=0)]
             x_BTD = torch.where(is_learned[:, None], vectors, x_BTD)
-        x_BTD = x_BTD + tower.positional_embedding[tree.depth]
-        x_BTD = tower.transformer(x_BTD, attn_mask=tree.mask)
-        return tower.ln_final(x_BTD[:, tree.leaves]) @ tower.text_projection
+        x_BPD = self._read_padded(x_BTD, tree) if self.is_padded else self._read_tree(x_BTD, tree)
+        x_BPD = tower.ln_final(x_BPD)
+        if isinstance(tower.text_projection, nn.Linear):
+            return tower.text_projection(x_BPD)
+        return x_BPD if tower.text_projection is None else x_BPD @ tower.text_projection
+
+    def _read_tree(self, x_BTD: Tensor, tree: TokenTree) -> Tensor:
+        """The last state of each prompt, where a token sees what is before it alone."""
+        x_BTD = x_BTD + self.tower.positional_embedding[tree.depth]
+        return self.tower.transformer(x_BTD, attn_mask=tree.mask)[:, tree.leaves]
+
+    def _read_padded(self, x_BTD: Tensor, tree: TokenTree) -> Tensor:
+        """The state of each prompt that open_clip reads, from prompts that are padded."""
+        tower, count = self.tower, len(tree.paths)
+        pad_D = tower.token_embedding.weight[self.tokenizer.pad]
+        x_BTD = torch.cat([x_BTD, pad_D.expand(len(x_BTD), 1, -1)], dim=1)
+        paths_PN = F.pad(tree.paths, (0, self.context_length - tree.length), value=-1)
+        x_QND = x_BTD[:, paths_PN].flatten(0, 1) + tower.positional_embedding
+        x_QND = tower.transformer(x_QND, attn_mask=tower.attn_mask)
+        last_P = (tree.paths >= 0).sum(1) - 1
+        at_Q = last_P.repeat(len(x_BTD)) if self.read_at is None else self.read_at
+        return x_QND[torch.arange(len(x_QND), device=x_QND.device), at_Q].unflatten(0, (-1, count))
 
     def check_length(self, length: int, what: str = 'a prompt') -> None:
         """Refuse prompts of more tokens than there are positions.
@@ -139,7 +170,8 @@ class CLIPTextTower(nn.Module):
         # Published DenseCLIP checkpoints carry the first positions only; no prompt reads the rest.
         key, own = prefix + 'tower.positional_embedding', self.tower.positional_embedding
         table = state_dict.get(key)
-        if table is not None and table.shape[1:] == own.shape[1:] and len(table) <= len(own):
+        if not self.is_padded and table is not None and (
+                table.shape[1:] == own.shape[1:] and len(table) <= len(own)):
             self.context_length = len(table)
             state_dict[key] = F.pad(table, (0, 0, 0, len(own) - len(table)))
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -151,22 +183,19 @@ def _leave_out_missing_positions(tower: CLIPTextTower, state_dict: dict[str, Ten
     state_dict[key] = state_dict[key][:tower.context_length]
 
 
-def _require_causal(model: str | dict[str, Any], config: dict[str, Any]) -> None:
-    """Refuse text towers whose token states depend on later tokens, or that pool elsewhere."""
-    text = config['text_cfg']
+def _require_transformer(model: str | dict[str, Any], text: dict[str, Any]) -> None:
+    """Refuse text towers that are Hugging Face's, or pool otherwise than at a token."""
     reason = None
     if text.get('hf_model_name'):
         reason = f'is the Hugging Face model {text["hf_model_name"]!r}'
-    elif text.get('hf_tokenizer_name'):
-        reason = f'uses the Hugging Face tokenizer {text["hf_tokenizer_name"]!r}'
-    elif text.get('no_causal_mask'):
-        reason = 'is not causal (no_causal_mask)'
     elif text.get('embed_cls'):
-        reason = 'appends a class token (embed_cls)'
-    elif text.get('pool_type', 'argmax') not in ('argmax', 'eos'):
-        reason = f'reads its embedding by pool_type={text["pool_type"]!r}, not at the end of text'
-    elif text.get('proj_type', 'linear') != 'linear' or text.get('proj_bias'):
-        reason = 'has no plain linear projection'
+        reason = 'appends a class token (embed_cls), as CoCa does'
+    elif text.get('tokenizer_mode'):
+        reason = f'has a tokenizer with tokenizer_mode={text["tokenizer_mode"]!r}'
+    elif text.get('pool_type', 'argmax') not in ('argmax', 'eos', 'first', 'last'):
+        reason = f'reads its embedding by pool_type={text["pool_type"]!r}, not at a token'
     if reason:
-        raise ValueError(f'the text tower of {model!r} {reason}; CLIPTextTower needs a causal one '
-                         "with end-of-text pooling, such as that of 'RN50-quickgelu' or 'ViT-B-16'")
+        raise ValueError(
+            f"the text tower of {model!r} {reason}; CLIPTextTower runs open_clip's own transformer. "
+            'Without a text tower: compute the texts elsewhere, and give them by '
+            "prompt=dict(type='TextEmbeddings', ...)")

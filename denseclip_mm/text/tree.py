@@ -23,6 +23,7 @@ class TokenTree(nn.Module):
             stands for a learned vector.
         depth: (T,) distance to the root, which is the position in the prompt.
         leaves: (P,) the last token of each prompt.
+        paths: (P, length) the tokens of each prompt, first to last; -1 past its end.
         mask: (T, T) additive attention mask: 0 where the row may attend to the column (an
             ancestor or itself), -inf elsewhere.
         length: tokens of the longest prompt.
@@ -39,6 +40,7 @@ class TokenTree(nn.Module):
     symbols: Tensor
     depth: Tensor
     leaves: Tensor
+    paths: Tensor
     mask: Tensor
 
     def __init__(self, prompts: Sequence[Sequence[int]]) -> None:
@@ -47,16 +49,18 @@ class TokenTree(nn.Module):
         parents: list[int] = []
         symbols: list[int] = []
         depth: list[int] = []
-        leaves: list[int] = []
+        paths: list[list[int]] = []
         for prompt in prompts:
             token = -1
+            path = []
             for position, symbol in enumerate(prompt):
                 parent, token = token, token_of.setdefault((token, symbol), len(symbols))
                 if token == len(symbols):
                     parents.append(parent)
                     symbols.append(symbol)
                     depth.append(position)
-            leaves.append(token)
+                path.append(token)
+            paths.append(path)
 
         sees = torch.eye(len(symbols), dtype=torch.bool)
         for token, parent in enumerate(parents):
@@ -65,7 +69,10 @@ class TokenTree(nn.Module):
         self.length = max(depth) + 1
         self.register_buffer('symbols', torch.tensor(symbols), persistent=False)
         self.register_buffer('depth', torch.tensor(depth), persistent=False)
-        self.register_buffer('leaves', torch.tensor(leaves), persistent=False)
+        self.register_buffer('leaves', torch.tensor([path[-1] for path in paths]),
+                             persistent=False)
+        self.register_buffer('paths', torch.tensor(
+            [path + [-1] * (self.length - len(path)) for path in paths]), persistent=False)
         self.register_buffer(
             'mask', torch.zeros(sees.shape).masked_fill_(~sees, float('-inf')), persistent=False)
 

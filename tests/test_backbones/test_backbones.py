@@ -7,11 +7,12 @@ from pathlib import Path
 
 from denseclip_mm.backbones import (
     AlignedBackbone,
-    CLIPConvNeXt,
     CLIPResNet,
+    CLIPTIMMBackbone,
     CLIPVisionTransformer,
     DenseAttentionPool,
 )
+from denseclip_mm.backbones.pyramid import check_out_indices
 
 import open_clip
 import pytest
@@ -24,17 +25,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 EMBED_DIM = 24
-CONVNEXT_VISION = dict(timm_model_name='test_convnext', timm_pool='', timm_proj='linear',
-                       image_size=64)
 STOCK_RESNET = dict(type='ResNetV1c', depth=18, stem_channels=16, base_channels=16)
 TIMM_RESNET = dict(type='TIMMBackbone', model_name='test_resnet', pretrained=False,
                    features_only=True, out_indices=(1, 2, 3, 4))
 
 
 @pytest.fixture
-def tiny_convnext(tiny_resnet: dict) -> dict:
-    """open_clip config of timm's smallest ConvNeXt (24 to 64 channels) and a 2-layer text tower."""
-    return dict(tiny_resnet, vision_cfg=dict(CONVNEXT_VISION))
+def tiny_clipa(tiny_vit: dict) -> dict:
+    """open_clip config of a ViT that pools by a mean, as CLIPA's do."""
+    return dict(tiny_vit, vision_cfg=dict(tiny_vit['vision_cfg'], pool_type='avg', no_ln_pre=True,
+                                          final_ln_after_pool=True))
 
 
 @pytest.fixture
@@ -75,13 +75,15 @@ class Kind:
 
     Attributes:
         type: the class.
-        config: the fixture that holds its open_clip config; None for stock backbones.
+        config: the fixture that holds its open_clip config, or ``'timm:'`` and one of timm's
+            towers; None for stock backbones.
         arguments: beside ``model``.
         channels: of its maps.
         sizes: side of the input to sides of the maps.
         dense: which map has the size of the dense embedding.
         stages: the stem and the stages, as beginnings of parameter names.
         last: the first layer of the last block.
+        norms: number of batch norms.
     """
 
     type: type[nn.Module]
@@ -92,12 +94,19 @@ class Kind:
     dense: int = 3
     stages: tuple[str | tuple[str, ...], ...] = ()
     last: str = ''
+    norms: int = 0
+
+    def clip(self, request: pytest.FixtureRequest) -> dict:
+        """Its open_clip config."""
+        kind, _, name = self.config.partition(':')
+        return request.getfixturevalue('timm_clip')(name) if name else (
+            request.getfixturevalue(kind))
 
     def build(self, request: pytest.FixtureRequest, **changes: object) -> nn.Module:
         """By its registered name, as a config builds it; the same weights every time."""
         arguments = dict(self.arguments, type=self.type.__name__)
         if self.config is not None:
-            arguments['model'] = request.getfixturevalue(self.config)
+            arguments['model'] = self.clip(request)
         torch.manual_seed(0)
         return randomise(MODELS.build({**arguments, **changes}))
 
@@ -107,19 +116,50 @@ CLIP_KINDS = {
         CLIPResNet, 'tiny_resnet', dict(), (32, 64, 128, 256),
         lambda side: repeated(down, up(side) // 2),
         stages=(('tower.conv', 'tower.bn'), *(f'tower.layer{n}.' for n in (1, 2, 3, 4))),
-        last='tower.layer4.0.conv1'),
+        last='tower.layer4.0.conv1', norms=19),
     'vit': Kind(
         CLIPVisionTransformer, 'tiny_vit', dict(out_indices=(0, 1, 2, 3)), (64, ) * 4,
         lambda side: [side // 16 * 4, side // 16 * 2, side // 16, side // 32], dense=2,
         stages=(('tower.conv1.', 'tower.class_embedding', 'tower.positional_embedding',
                  'tower.ln_pre.'), *(f'tower.transformer.resblocks.{n}.' for n in range(4))),
-        last='tower.transformer.resblocks.3.ln_1'),
+        last='tower.transformer.resblocks.3.ln_1', norms=1),
+    'clipa': Kind(
+        CLIPVisionTransformer, 'tiny_clipa', dict(), (64, ) * 4,
+        lambda side: [side // 16 * 4, side // 16 * 2, side // 16, side // 32], dense=2,
+        stages=(('tower.conv1.', 'tower.class_embedding', 'tower.positional_embedding',
+                 'tower.ln_pre.'), *(f'tower.transformer.resblocks.{n}.' for n in range(4))),
+        last='tower.transformer.resblocks.3.ln_1', norms=1),
+}
+
+
+def timm_vit(name: str, channels: int = 64, norms: int = 1) -> Kind:
+    """A ViT of timm: four blocks, patches of 16."""
+    trunk = 'tower.trunk.'
+    return Kind(
+        CLIPTIMMBackbone, f'timm:{name}', dict(), (channels, ) * 4, CLIP_KINDS['vit'].sizes,
+        dense=2, stages=(tuple(trunk + part for part in (
+            'patch_embed', 'cls_token', 'pos_embed', 'pos_drop', 'patch_drop', 'rope',
+            'norm_pre')), *(f'{trunk}blocks.{n}.' for n in range(4))),
+        last=f'{trunk}blocks.3.norm1', norms=norms)
+
+
+TIMM_VITS = {'siglip': timm_vit('siglip', 24), 'eva02': timm_vit('eva02'), 'pe': timm_vit('pe'),
+             'mobileclip_b': timm_vit('mobileclip_b', norms=3), 'vitamin': timm_vit('vitamin')}
+TIMM_KINDS = {
+    **TIMM_VITS,
+    'fastvit': Kind(
+        CLIPTIMMBackbone, 'timm:fastvit', dict(), (32, 32, 64, 64),
+        lambda side: repeated(up, up(up(side))),
+        stages=('tower.trunk.stem.', *(f'tower.trunk.stages.{n}.' for n in range(4))),
+        last='tower.trunk.stages.3.blocks.0.token_mixer.proj', norms=37),
     'convnext': Kind(
-        CLIPConvNeXt, 'tiny_convnext', dict(), (24, 32, 48, 64),
+        CLIPTIMMBackbone, 'timm:convnext', dict(), (24, 32, 48, 64),
         lambda side: repeated(down, side // 4),
         stages=('tower.trunk.stem.', *(f'tower.trunk.stages.{n}.' for n in range(4))),
         last='tower.trunk.stages.3.blocks.0.conv_dw'),
 }
+OPEN_CLIP_KINDS = CLIP_KINDS
+CLIP_KINDS = CLIP_KINDS | TIMM_KINDS
 STOCK_KINDS = {
     f'aligned-{name}': Kind(
         AlignedBackbone, None,
@@ -129,6 +169,7 @@ STOCK_KINDS = {
                                      ('timm', TIMM_RESNET, (32, 48, 192, 96)))
 }
 KINDS = CLIP_KINDS | STOCK_KINDS
+WITH_TABLE = OPEN_CLIP_KINDS | STOCK_KINDS  # position tables that are resized where they are loaded
 CUT_VIT = Kind(CLIPVisionTransformer, 'deep_vit', dict(out_indices=(0, 1, 2, 4)), (64, ) * 4,
                CLIP_KINDS['vit'].sizes, dense=2)
 
@@ -142,10 +183,12 @@ def randomise(module: nn.Module) -> nn.Module:
     """Make every tensor count: zero-initialised norms and layer scales would hide what follows."""
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
-        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        for name, tensor in module.state_dict().items():
             if tensor.is_floating_point() and tensor.ndim < 2:
                 noise = torch.rand(tensor.shape, generator=generator)
                 tensor.copy_(noise - 0.5 if name.endswith(('bias', 'mean')) else noise + 0.5)
+            elif tensor.is_floating_point() and tensor.std() < 0.5 * tensor[0].numel()**-0.5:
+                tensor.normal_(std=tensor[0].numel()**-0.5, generator=generator)  # timm's are small
     return module
 
 
@@ -238,8 +281,9 @@ def test_image_size_sets_the_rows_of_the_position_table(
     backbone = kind.build(request, image_size=image_size)
     height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
     rows = 1 + kind.sizes(height)[kind.dense] * kind.sizes(width)[kind.dense]
-    assert [len(table) for name, table in backbone.named_parameters()
-            if name.endswith('positional_embedding')] == [rows] * (kind.type is not CLIPConvNeXt)
+    tables = [len(table) for name, table in backbone.named_parameters()
+              if name.endswith('positional_embedding')]
+    assert tables == [rows] * (kind.type is not CLIPTIMMBackbone)
 
 
 # Values
@@ -250,13 +294,15 @@ def test_image_size_sets_the_rows_of_the_position_table(
 def test_global_embedding_equals_open_clip(kind: Kind, size: tuple[int, int], tmp_path: Path,
                                            request: pytest.FixtureRequest) -> None:
     """At sizes that are not the model's own, open_clip's tower is given a resized table."""
-    clip = save_clip(request.getfixturevalue(kind.config), tmp_path / 'clip.pt')
+    clip = save_clip(kind.clip(request), tmp_path / 'clip.pt')
     backbone = kind.build(request, pretrained=str(tmp_path / 'clip.pt'))
     backbone.init_weights()
     with torch.no_grad():
         image, _ = backbone.eval()(images(*size))[-1]
         owner = {CLIPResNet: getattr(clip.visual, 'attnpool', None),
-                 CLIPVisionTransformer: clip.visual, CLIPConvNeXt: None}[kind.type]
+                 CLIPVisionTransformer: clip.visual, CLIPTIMMBackbone: None}[kind.type]
+        if hasattr(getattr(clip.visual, 'trunk', None), 'set_input_size'):
+            clip.visual.set_input_size(size)
         if owner is not None:
             grid, own = (tuple(kind.sizes(side)[kind.dense] for side in sides)
                          for sides in (size, (64, 64)))
@@ -265,14 +311,14 @@ def test_global_embedding_equals_open_clip(kind: Kind, size: tuple[int, int], tm
         close(image, clip.visual(images(*size)))
 
 
-@each(CLIP_KINDS, 'vit')
+@each(CLIP_KINDS, 'vit', 'clipa', *TIMM_VITS)
 def test_maps_equal_open_clip(kind: Kind, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    clip = save_clip(request.getfixturevalue(kind.config), tmp_path / 'clip.pt')
+    clip = save_clip(kind.clip(request), tmp_path / 'clip.pt')
     backbone = kind.build(request, pretrained=str(tmp_path / 'clip.pt'))
     backbone.init_weights()
     with torch.no_grad():
-        maps = backbone.eval()(images(75, 101))[:4]
-        theirs = clip.visual.forward_intermediates(images(75, 101), indices=4,
+        maps = backbone.eval()(images(75, 101))[:-1]
+        theirs = clip.visual.forward_intermediates(images(75, 101), indices=len(maps),
                                                    intermediates_only=True)
     for ours, expected in zip(maps, theirs['image_intermediates'], strict=True):
         close(ours, expected)
@@ -310,8 +356,9 @@ def test_vit_pyramid_and_dense_embedding(tiny_vit: dict, tmp_path: Path) -> None
     close(dense, tokens.transpose(1, 2).reshape(2, EMBED_DIM, 4, 4))
 
 
-def test_convnext_dense_embedding_is_the_head_of_every_cell(tiny_convnext: dict) -> None:
-    backbone = randomise(CLIPConvNeXt(model=tiny_convnext)).eval()
+def test_convnext_dense_embedding_is_the_head_of_every_cell(
+        request: pytest.FixtureRequest) -> None:
+    backbone = TIMM_KINDS['convnext'].build(request).eval()
     with torch.no_grad():
         *maps, (image, dense) = backbone(images(96, 64))
         head = backbone.tower.trunk.head.norm
@@ -493,12 +540,12 @@ def test_aligned_backbone_pools_the_last_stock_map(kind: Kind, head_channels: in
 # Weights of another grid
 
 
-@each(CLIP_KINDS, 'convnext')
+@each(OPEN_CLIP_KINDS)
 @pytest.mark.parametrize('image_size', [(96, 64), 128])
 def test_pretrained_table_is_resized_to_the_crop(kind: Kind, image_size: int | tuple[int, int],
                                                  tmp_path: Path,
                                                  request: pytest.FixtureRequest) -> None:
-    clip = save_clip(request.getfixturevalue(kind.config), tmp_path / 'clip.pt')
+    clip = save_clip(kind.clip(request), tmp_path / 'clip.pt')
     backbone = kind.build(request, pretrained=str(tmp_path / 'clip.pt'), image_size=image_size)
     backbone.init_weights()
     tables = [next(parameter for name, parameter in tower.named_parameters()
@@ -526,7 +573,7 @@ CROPS = [((96, 96), (64, 64)), ((64, 64), (128, 128)), ((64, 256), (128, 128)),
          ((128, 128), (64, 256)), ((64, 256), (256, 64)), ((64, 128), (64, 96))]
 
 
-@each(KINDS, 'convnext')
+@each(WITH_TABLE)
 @pytest.mark.parametrize(('theirs', 'ours'), CROPS)
 def test_checkpoint_of_another_crop(kind: Kind, theirs: tuple[int, int], ours: tuple[int, int],
                                     request: pytest.FixtureRequest) -> None:
@@ -552,7 +599,7 @@ def test_checkpoint_of_another_crop(kind: Kind, theirs: tuple[int, int], ours: t
             assert torch.equal(a, b), 'at its own crop a checkpoint is the same to the bit'
 
 
-@each(KINDS, 'convnext')
+@each(WITH_TABLE)
 def test_checkpoint_that_does_not_say_its_grid_is_square(kind: Kind,
                                                          request: pytest.FixtureRequest) -> None:
     """As CLIP's and the published ones are; one of as many rows as a model that is not, is its."""
@@ -570,7 +617,7 @@ def test_checkpoint_that_does_not_say_its_grid_is_square(kind: Kind,
     assert torch.equal(table_of(wider)[1], table)
 
 
-@each(KINDS, 'convnext')
+@each(WITH_TABLE)
 @pytest.mark.parametrize(('said', 'message'), [
     (None, r'has 7 rows, not 1 \+ a square grid, and the checkpoint does not say'),
     ((2, 4), r'position_grid is \(2, 4\), but .*positional_embedding has 7 rows'),
@@ -598,7 +645,7 @@ def test_checkpoint_of_an_unknown_grid_is_refused(kind: Kind, said: tuple[int, .
     assert torch.equal(table_of(backbone)[1], table)
 
 
-@each(KINDS, 'convnext')
+@each(WITH_TABLE)
 @pytest.mark.parametrize(('theirs', 'ours'), [((64, 64), (128, 128)), ((64, 256), (128, 128)),
                                               ((128, 128), (64, 128))])
 def test_fine_tuning_under_ddp(kind: Kind, theirs: tuple[int, int], ours: tuple[int, int],
@@ -638,7 +685,7 @@ def test_gradient_reaches_every_parameter(name: str, changes: dict,
 def test_maps_are_the_same_without_embeddings(kind: Kind, tmp_path: Path,
                                               request: pytest.FixtureRequest) -> None:
     """Also through a weight file, of which the pooling (and blocks without a map) stay unused."""
-    save_clip(request.getfixturevalue(kind.config), tmp_path / 'clip.pt')
+    save_clip(kind.clip(request), tmp_path / 'clip.pt')
     backbones = []
     for with_embeddings in (True, False):
         backbone = kind.build(request, with_embeddings=with_embeddings,
@@ -729,9 +776,10 @@ def test_stages_that_do_not_exist(kind: Kind, with_embeddings: bool,
 def test_norm_eval(kind: Kind, norm_eval: bool, request: pytest.FixtureRequest) -> None:
     backbone = kind.build(request, norm_eval=norm_eval).train()
     norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
-    assert len(norms) == {CLIPResNet: 19, CLIPVisionTransformer: 1, CLIPConvNeXt: 0}[kind.type]
+    assert len(norms) == kind.norms
+    inside = [part for module in norms for part in module.modules()]
     for module in backbone.modules():
-        assert module.training != (norm_eval and module in norms)
+        assert module.training != (norm_eval and module in inside)
 
 
 @pytest.mark.parametrize(('sync_bn', 'norm'), [(True, nn.SyncBatchNorm), (False, nn.BatchNorm2d)])
@@ -760,6 +808,96 @@ def test_drop_path_grows_and_drops_in_training_only(request: pytest.FixtureReque
         assert not torch.equal(draws[0][3], draws[1][3])
 
 
+@each(TIMM_KINDS)
+def test_dense_embedding_is_what_the_pooling_makes_of_each_cell_alone(
+        kind: Kind, request: pytest.FixtureRequest) -> None:
+    """By timm's own forward_head, given one cell of its own forward_features at a time."""
+    backbone = kind.build(request).eval()
+    trunk, head = backbone.tower.trunk, backbone.tower.head
+    with torch.no_grad():
+        dense = backbone(images(64, 96))[-1][1]
+        cells = trunk.forward_features(images(64, 96))
+        if cells.ndim == 3:
+            cells = cells[:, trunk.num_prefix_tokens:].flatten(0, 1)[:, None]
+        else:
+            cells = cells.permute(0, 2, 3, 1).reshape(-1, cells.shape[1], 1, 1)
+        expected = torch.cat([head(trunk.forward_head(cell)) for cell in cells.split(1)])
+    close(dense, expected.unflatten(0, (2, *dense.shape[2:])).permute(0, 3, 1, 2))
+
+
+@each(TIMM_KINDS, 'siglip', 'eva02', 'pe', 'mobileclip_b')
+def test_mean_pool_embeds_the_mean_of_the_cells(kind: Kind,
+                                                request: pytest.FixtureRequest) -> None:
+    """The global embedding is that of one cell, the mean; behind a linear head, their mean."""
+    backbone = kind.build(request).eval()
+    trunk, head = backbone.tower.trunk, backbone.tower.head
+    with torch.no_grad():
+        image, dense = backbone(images(96, 64))[-1]
+        cells = trunk.forward_features(images(96, 64))
+        mean = (cells.mean(1, keepdim=True) if cells.ndim == 3 else
+                cells.mean((2, 3), keepdim=True))
+        close(image, head(trunk.forward_head(mean)))
+        if kind is TIMM_KINDS['fastvit']:
+            close(image, dense.mean((2, 3)))
+
+
+@each(TIMM_VITS)
+def test_value_embedding_of_a_vit_of_timm(kind: Kind, request: pytest.FixtureRequest) -> None:
+    """A last block that is given each token as a sequence of its own."""
+    attended, value = (kind.build(request, dense_embedding=name).eval()
+                       for name in ('attended', 'value'))
+    trunk, head = value.tower.trunk, value.tower.head
+    with torch.no_grad():
+        *maps, (image, dense) = value(images(64, 96))
+        *other_maps, (other_image, other_dense) = attended(images(64, 96))
+        for ours, theirs in zip((*maps, image), (*other_maps, other_image), strict=True):
+            assert torch.equal(ours, theirs)
+        assert (dense - other_dense).norm() > 1e-4 * dense.norm()
+        tokens = trunk.forward_intermediates(images(64, 96), indices=[2], output_fmt='NLC',
+                                             intermediates_only=True)[0].flatten(0, 1)
+        alone = torch.cat([trunk.norm(trunk.blocks[-1](token[None, None])) for token in tokens])
+        pooled = torch.cat([head(trunk.forward_head(token[None])) for token in alone])
+    close(dense, pooled.unflatten(0, (2, 4, 6)).permute(0, 3, 1, 2))
+
+
+def test_tower_of_five_stages(timm_clip: Callable[[str], dict]) -> None:
+    """MobileCLIP2-S3 and S4: maps down to stride 64, where they are embedded."""
+    backbone = randomise(CLIPTIMMBackbone(model=timm_clip('fastvit5'))).eval()
+    with torch.no_grad():
+        *maps, (image, dense) = backbone(images(128, 192))
+    assert [tuple(each.shape[1:]) for each in maps] == [
+        (32, 32, 48), (32, 16, 24), (64, 8, 12), (64, 4, 6), (128, 2, 3)]
+    assert dense.shape == (2, EMBED_DIM, 2, 3)
+    close(image, dense.mean((2, 3)))
+
+
+def test_default_maps_go_with_the_depth() -> None:
+    """26 of open_clip's ViTs have more than 12 blocks."""
+    expected = {12: [3, 5, 7, 11], 24: [7, 11, 15, 23], 32: [10, 15, 20, 31], 48: [15, 23, 31, 47]}
+    assert {depth: check_out_indices(None, depth, '') for depth in expected} == expected
+    for depth in range(6, 60):
+        indices = check_out_indices(None, depth, '')
+        assert len({*indices}) == 4 and indices[-1] == depth - 1
+    with torch.device('meta'):
+        assert CLIPVisionTransformer(model='ViT-L-14').out_indices == [7, 11, 15, 23]
+
+
+def test_mean_pool_is_the_head_of_the_mean_of_cells(tiny_clipa: dict) -> None:
+    """By functional calls, from the tokens of open_clip's own transformer."""
+    backbone = randomise(CLIPVisionTransformer(model=tiny_clipa)).eval()
+    tower = backbone.tower
+    with torch.no_grad():
+        image, dense = backbone(images())[-1]
+        cells = tower.transformer(tower._embeds(images()))[:, 1:]
+
+        def head(tokens: Tensor) -> Tensor:
+            return F.layer_norm(tokens, (64, ), tower.ln_post.weight, tower.ln_post.bias,
+                                tower.ln_post.eps) @ tower.proj
+
+        close(image, head(cells.mean(1)))
+        close(dense, head(cells).transpose(1, 2).unflatten(2, (4, 4)))
+
+
 # Refusals
 
 
@@ -771,11 +909,12 @@ def test_unknown_keyword(kind: Kind, request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.parametrize(('backbone', 'model', 'message'), [
     (CLIPResNet, 'ViT-B-16', "tower of 'ViT-B-16' is a ViT, not a ResNet; use CLIPVisionTransf"),
-    (CLIPResNet, 'convnext_base', 'is a timm, not a ResNet; use CLIPConvNeXt'),
+    (CLIPResNet, 'convnext_base', 'is a timm, not a ResNet; use CLIPTIMMBackbone'),
     (CLIPVisionTransformer, 'RN50', 'is a ResNet, not a ViT; use CLIPResNet'),
     (CLIPVisionTransformer, 'ViT-B-16-SigLIP', 'is a timm, not a ViT'),
-    (CLIPConvNeXt, 'RN50', 'is a ResNet, not a timm; use CLIPResNet'),
-    (CLIPConvNeXt, 'ViT-B-16-SigLIP', 'is a VisionTransformer; CLIPConvNeXt takes ConvNeXt'),
+    (CLIPTIMMBackbone, 'RN50', 'is a ResNet, not a timm; use CLIPResNet'),
+    (CLIPTIMMBackbone, 'swin_base_patch4_window7_224', "is the SwinTransformer 'swin_base_patch4"),
+    (CLIPTIMMBackbone, 'vit_relpos_medium_patch16_cls_224', 'is the VisionTransformerRelPos'),
     (CLIPResNet, 'ViT-B-61', "no model 'ViT-B-61'; similar names: .*ViT-B-16"),
     (CLIPResNet, dict(embed_dim=8), r"lacks \['text_cfg', 'vision_cfg'\]"),
 ])
@@ -784,17 +923,25 @@ def test_model_of_another_kind(backbone: type[nn.Module], model: str | dict, mes
         backbone(model=model)
 
 
-@pytest.mark.parametrize(('vision', 'message'), [
-    (dict(timm_pool='rot_attn'), "pool.*'rot_attn'"),
-    (dict(timm_pool='max'), "pool.*'max'"),
-    (dict(timm_proj=''), "proj.*''"),
-    (dict(timm_proj='none'), "proj.*'none'"),
+@pytest.mark.parametrize(('name', 'vision', 'arguments', 'message'), [
+    ('convnext', dict(timm_pool='rot_attn'), dict(), "timm_pool='rot_attn'.* takes '' and 'avg'"),
+    ('convnext', dict(timm_pool='max'), dict(), "timm_pool='max'"),
+    ('eva02', dict(timm_proj='none'), dict(),
+     "timm_proj='none' and 64 channels, but embed_dim is 24"),
+    ('siglip', dict(timm_pool=''), dict(), "timm_pool=''.* takes 'token', 'avg' and 'map'"),
+    ('pe', dict(timm_pool='max'), dict(), "timm_pool='max'.* takes 'token', 'avg' and 'map'"),
+    ('pe', dict(), dict(out_indices=(0, 1, 2, 4)), 'four of the blocks 0 to 3'),
+    ('pe', dict(), dict(dense_embedding='neighbour'), "must be 'attended' or 'value', got 'neigh"),
+    ('fastvit', dict(), dict(dense_embedding='value'), "must be 'attended', got 'value'"),
+    ('fastvit', dict(), dict(out_indices=(0, 1, 2, 3)), 'is for ViTs; .*leave it out'),
 ])
-def test_convnext_that_does_not_project_a_mean(tiny_convnext: dict, vision: dict,
-                                               message: str) -> None:
-    tiny_convnext['vision_cfg'].update(vision)
+def test_timm_tower_without_what_is_asked_for(
+        timm_clip: Callable[[str], dict], name: str, vision: dict, arguments: dict,
+        message: str) -> None:
+    config = timm_clip(name)
+    config['vision_cfg'].update(vision)
     with pytest.raises(ValueError, match=message):
-        CLIPConvNeXt(model=tiny_convnext)
+        CLIPTIMMBackbone(model=config, **arguments)
 
 
 @pytest.mark.parametrize(('vision', 'arguments', 'message'), [
@@ -802,9 +949,9 @@ def test_convnext_that_does_not_project_a_mean(tiny_convnext: dict, vision: dict
     (dict(), dict(out_indices=(0, 1, 2, 4)), r'four of the blocks 0 to 3'),
     (dict(), dict(out_indices=(-1, 0, 1, 2)), r'four of the blocks 0 to 3'),
     (dict(), dict(out_indices=(1, 1, 2, 3)), r'four of the blocks 0 to 3'),
-    (dict(), dict(), r'out_indices=\(3, 5, 7, 11\): four of the blocks 0 to 3'),
-    (dict(pool_type='avg'), dict(), 'does not pool at its class token'),
-    (dict(attentional_pool=True), dict(), 'does not pool at its class token'),
+    (dict(layers=3), dict(), r'out_indices=\(0, 1, 1, 2\): four of the blocks 0 to 2'),
+    (dict(pool_type='none'), dict(), 'pools neither at its class token nor by a mean'),
+    (dict(attentional_pool=True), dict(), 'pools neither at its class token nor by a mean'),
     (dict(ls_init_value=0.1), dict(out_indices=(0, 1, 2, 3), drop_path_rate=0.1),
      'drop_path_rate is not supported with the layer scale'),
 ])

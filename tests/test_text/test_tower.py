@@ -216,32 +216,33 @@ def test_prompt_longer_than_the_model(tiny_vit, positions):
 
 
 @pytest.mark.parametrize(('model', 'reason'), [
-    ('ViT-B-16-SigLIP', "Hugging Face tokenizer 'timm/ViT-B-16-SigLIP'"),
-    ('coca_ViT-B-32', 'class token'),
-    ('roberta-ViT-B-32', "Hugging Face model 'roberta-base'"),
-    ('xlm-roberta-base-ViT-B-32', "Hugging Face model 'xlm-roberta-base'"),
-    ('ViT-L-14-CLIPA', "Hugging Face tokenizer 'bert-base-uncased'"),
-    ('MobileCLIP2-S0', 'not causal'),
+    ('coca_ViT-B-32', r'appends a class token \(embed_cls\)'),
+    ('roberta-ViT-B-32', "is the Hugging Face model 'roberta-base'"),
+    ('nllb-clip-base-siglip', "is the Hugging Face model 'facebook/nllb-200-distilled-600M'"),
 ])
-def test_models_without_a_causal_text_tower_are_refused_by_name(model, reason):
-    with pytest.raises(ValueError, match=f'text tower of {model!r}.*{reason}.*needs a causal one'):
+def test_models_without_a_transformer_of_open_clip_are_refused_by_name(model, reason):
+    with pytest.raises(ValueError, match=f"text tower of {model!r} {reason}.*'TextEmbeddings'"):
         CLIPTextTower(model=model)
 
 
 @pytest.mark.parametrize(('text_cfg', 'reason'), [
-    (dict(no_causal_mask=True), 'not causal'),
     (dict(embed_cls=True), 'class token'),
-    (dict(pool_type='last'), "pool_type='last'"),
-    (dict(pool_type='first'), "pool_type='first'"),
-    (dict(proj_bias=True), 'linear projection'),
-    (dict(proj_type='none'), 'linear projection'),
+    (dict(pool_type='none'), "pool_type='none'"),
+    (dict(tokenizer_mode='clips'), "tokenizer_mode='clips'"),
     (dict(hf_model_name='bert-base'), 'Hugging Face model'),
-    (dict(vocab_size=1000), 'embeds 1000 tokens, but its tokenizer makes 49408'),
 ])
-def test_configs_without_a_causal_text_tower_are_refused(tiny_vit, text_cfg, reason):
+def test_configs_without_a_transformer_of_open_clip_are_refused(tiny_vit, text_cfg, reason):
     tiny_vit['text_cfg'].update(text_cfg)
     with pytest.raises(ValueError, match=reason):
         CLIPTextTower(model=tiny_vit)
+
+
+def test_tokenizer_of_another_tower(tiny_vit):
+    tiny_vit['text_cfg']['vocab_size'] = 1000
+    with pytest.raises(ValueError, match='embeds 1000 tokens, but its tokenizer makes 49408'):
+        CLIPTextTower(model=tiny_vit).tokenize('sky')
+    with pytest.raises(ValueError, match="tokenizer='here', but this text tower has CLIP's own"):
+        CLIPTextTower(model=tiny_vit, tokenizer='here')
 
 
 @pytest.mark.parametrize(('model', 'message'), [

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from denseclip_mm import CLIPTextTower, PixelTextNeck
-from denseclip_mm.text.nearest import nearest_tokens, readable
+from denseclip_mm.text.nearest import nearest_tokens
+from denseclip_mm.text.tokenizers import CLIPTokenizer
 
 import cv2
 import numpy as np
-import open_clip
 import pytest
 import torch
 from mmengine.config import Config
@@ -32,8 +32,8 @@ PROMPTS = {
 
 
 @pytest.fixture(scope='module')
-def tokenizer() -> open_clip.SimpleTokenizer:
-    return open_clip.SimpleTokenizer()
+def tokenizer() -> CLIPTokenizer:
+    return CLIPTokenizer()
 
 
 def brute_force(tower: CLIPTextTower, vectors: torch.Tensor) -> np.ndarray:
@@ -49,7 +49,7 @@ def test_nearest_tokens_are_those_of_all_distances(pair, tokenizer):
     nearest = nearest_tokens(tower, vectors, 7)
     for row, distances in zip(nearest, brute_force(tower, vectors), strict=True):
         order = np.argsort(distances)[:7]
-        assert [token for token, _ in row] == [readable(tokenizer, token) for token in order]
+        assert [token for token, _ in row] == [tokenizer.readable(token) for token in order]
         np.testing.assert_allclose([distance for _, distance in row], distances[order], rtol=1e-5)
 
 
@@ -68,7 +68,7 @@ def test_rows_beyond_the_tokenizer_are_no_tokens(build_pair, tiny_vit):
     vector = tower.tower.token_embedding.weight[[49409]]
     (token, distance), = nearest_tokens(tower, vector, 1)[0]
     distances = brute_force(tower, vector)[0][:49408]
-    assert (token, distance) == (readable(tower.tokenizer, distances.argmin()),
+    assert (token, distance) == (tower.tokenizer.readable(int(distances.argmin())),
                                  pytest.approx(distances.min(), rel=1e-5))
     assert distance > 0
 
@@ -83,14 +83,14 @@ def test_count_is_checked(pair, count):
 
 def test_tokens_for_people(tokenizer):
     def of(symbol: str) -> str:
-        return readable(tokenizer, tokenizer.encoder[symbol])
+        return tokenizer.readable(tokenizer.encoder[symbol])
     assert of('photo</w>') == 'photo'
     assert of('photo') == 'photo-'
     assert of('<end_of_text>') == '<end_of_text>'
     assert of('é</w>'.encode().decode('latin-1')) == 'é'  # bytes of UTF-8, a letter each
     assert of('Ã</w>') == '<c3>'  # the first byte of é alone
     assert of('Ã') == '<c3>-'
-    everything = [readable(tokenizer, token) for token in range(tokenizer.vocab_size)]
+    everything = [tokenizer.readable(token) for token in range(tokenizer.vocab_size)]
     assert all(text and text.isprintable() and '</w>' not in text and '\ufffd' not in text
                for text in everything)
 
