@@ -38,8 +38,10 @@ def roi_align_forward(maps: Tensor, rois: Tensor, output: Tensor, argmax_y: Tens
         maps: (B, C, H, W).
         rois: (R, 5): image, x1, y1, x2, y2 in pixels.
         output: (R, C, P_y, P_x), written.
-        argmax_y, argmax_x: of maximum pooling; unused.
-        aligned_height, aligned_width: P_y, P_x.
+        argmax_y: of maximum pooling; unused.
+        argmax_x: as argmax_y.
+        aligned_height: P_y.
+        aligned_width: P_x.
         spatial_scale: cells of the maps a pixel.
         sampling_ratio: samples along each side of a cell of a region; 0: as many as it covers.
         pool_mode: 1, the mean.
@@ -79,7 +81,8 @@ def sigmoid_focal_loss_forward(logits: Tensor, target: Tensor, weight: Tensor, o
         target: (N,) classes; K is background.
         weight: (K + 1,) of the classes of ``target``, or empty.
         output: (N, K), written.
-        gamma, alpha: of the loss.
+        gamma: how much less well-classified boxes count.
+        alpha: weight of the box's class, 1 - alpha of the others.
     """
     output.copy_(_focal_loss(logits, target, weight, gamma, alpha))
 
