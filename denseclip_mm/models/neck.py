@@ -41,6 +41,7 @@ class PixelTextNeck(BaseModule):
         text_encoder: config of the text tower; None with ``TextEmbeddings``.
         context_decoder: config of the post-model prompting; None leaves the text as it is.
         gamma: initial scale of the decoder's residual, one per channel.
+        tau: divides the score map where it is concatenated (DenseCLIP's detectors: 0.07).
         output_score_map: append the score map (cosines in [-1, 1]) to the outputs.
         synonyms: the score of a class with several texts or prompts: their ``'best'``, ``'mean'``
             or ``'transport'`` (see :class:`denseclip_mm.models.vocabulary.Vocabulary`).
@@ -55,10 +56,10 @@ class PixelTextNeck(BaseModule):
                  neck: dict[str, Any] | None = None, score_map_index: int | None = None,
                  text_encoder: dict[str, Any] | None = None,
                  context_decoder: dict[str, Any] | None = None, gamma: float = 1e-4,
-                 output_score_map: bool = True, synonyms: str = 'best') -> None:
+                 tau: float = 1.0, output_score_map: bool = True, synonyms: str = 'best') -> None:
         super().__init__()
         vocabulary = Vocabulary(read_class_names(class_names), synonyms)
-        self.score_map_index = score_map_index
+        self.score_map_index, self.tau = score_map_index, tau
         self.output_score_map = output_score_map
         self.neck = None
         if neck is not None:
@@ -80,12 +81,9 @@ class PixelTextNeck(BaseModule):
         self.prompt = MODELS.build(
             prompt, default_args=dict(text_encoder=self.text_encoder, texts=vocabulary.texts))
         vocabulary.lay_out(self.prompt, self.text_encoder)
-        self.vocabulary = vocabulary
-        self.decoder_vocabulary = vocabulary
+        self.vocabulary = self.decoder_vocabulary = vocabulary
         self.kept_text = KeptText()
-        source = self.prompt if self.text_encoder is None else self.text_encoder
-        self.embed_dim: int = source.embed_dim
-
+        self.embed_dim: int = (self.text_encoder or self.prompt).embed_dim
         self.context_decoder = None
         if context_decoder is not None:
             self.context_decoder = MODELS.build(
@@ -105,9 +103,8 @@ class PixelTextNeck(BaseModule):
     def set_class_names(self, class_names: str | Sequence[str]) -> None:
         """Change the vocabulary of a built model; contexts and decoder carry over.
 
-        A wrapped neck that score maps are concatenated for takes as many as it was built for: a
-        vocabulary of that size takes their place too; with another size it goes on receiving those
-        of its own classes, and only the score map of the output follows.
+        A wrapped neck that score maps are concatenated for takes as many as it was built for, of a
+        new vocabulary of that size; with another it goes on receiving those of its own classes.
 
         Raises:
             ValueError: if the prompt is class-specific, or the names are faulty; the model is then
@@ -148,7 +145,8 @@ class PixelTextNeck(BaseModule):
         score_map = self.score_map(self.decoder_vocabulary, tokens_BNC, dense_BCHW)
         outputs = ()
         if self.neck is not None:
-            outputs = tuple(self.neck(concatenate(maps, score_map, self.score_map_index)))
+            maps = concatenate(maps, score_map / self.tau, self.score_map_index)
+            outputs = tuple(self.neck(maps))
         if not self.output_score_map:
             return outputs
         if self.vocabulary is not self.decoder_vocabulary:
@@ -187,7 +185,6 @@ class PixelTextNeck(BaseModule):
     def check_embed_dim(self, channels: int) -> None:
         """Raise a ValueError if the backbone's embeddings have other channels than the text's."""
         if channels != self.embed_dim:
-            raise ValueError(
-                f'the image is embedded in {channels} channels, the text in {self.embed_dim}; '
-                'use the image and text tower of one model, or set embed_dim of AlignedBackbone '
-                f'to {self.embed_dim}')
+            raise ValueError(f'the image is embedded in {channels} channels, the text in '
+                             f'{self.embed_dim}; use the image and text tower of one model, or set '
+                             f'embed_dim of AlignedBackbone to {self.embed_dim}')

@@ -91,8 +91,8 @@ def read_class_names(class_names: str | Sequence[str]) -> list[str]:
     ``invalid_class_id`` that is left out.
 
     Args:
-        class_names: a dataset alias that mmseg knows ('ade20k', 'cityscapes', ...), a file, or the
-            names. ``a;b`` names one class by two synonyms.
+        class_names: a dataset alias that mmseg knows ('ade20k', 'cityscapes', ...), 'coco' (the 80
+            things, of mmdet), a file, or the names. ``a;b`` names one class by two synonyms.
 
     Returns:
         The names, as :func:`clean_name` gives them.
@@ -112,7 +112,7 @@ def read_class_names(class_names: str | Sequence[str]) -> list[str]:
     if isinstance(class_names, str):
         source = f'class_names={shorten(class_names, 200)!r}'
         if class_names in _aliases():
-            class_names = get_classes(class_names)
+            class_names = _coco() if class_names == 'coco' else get_classes(class_names)
         elif _is_file(class_names):
             class_names = _read_list(Path(class_names).expanduser(), source)
         else:
@@ -231,4 +231,13 @@ def _is_file(path: str) -> bool:
 
 
 def _aliases() -> set[str]:
-    return {alias for aliases in dataset_aliases.values() for alias in aliases}
+    return {'coco', *(alias for aliases in dataset_aliases.values() for alias in aliases)}
+
+
+def _coco() -> list[str]:
+    try:
+        from mmdet.evaluation import get_classes as classes_of_things
+    except ImportError:
+        raise ValueError("class_names='coco' are mmdet's, which is not installed: pip install "
+                         "'denseclip_mm[mmdet]' (or [onedl-mmdet])") from None
+    return classes_of_things('coco')

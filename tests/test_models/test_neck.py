@@ -124,6 +124,15 @@ def test_a_score_map_beside_the_neck(tiny_resnet: dict) -> None:
         close(neck(inputs), [*neck.neck(inputs[:-1]), score_map(neck, inputs, names)])
 
 
+def test_tau_divides_what_is_concatenated_alone(tiny_resnet: dict) -> None:
+    """As a neck without it, whose weights for the score map are larger."""
+    cold, plain = build(tiny_resnet, tau=0.25), build(tiny_resnet)
+    plain.load_state_dict(cold.state_dict())
+    with torch.no_grad():
+        plain.neck.lateral_convs[3].conv.weight[:, -len(NAMES):] /= 0.25
+        close(cold(features()), plain(features()))
+
+
 IMAGE_INDEPENDENT = {name: changes for name, changes in VARIANTS.items()
                      if name not in ('cocoop', 'pre-model')}  # those: test_image_prompts.py
 
@@ -618,5 +627,5 @@ def test_embeddings_of_another_size(tiny_resnet: dict) -> None:
 
 
 def test_unknown_keyword(tiny_resnet: dict) -> None:
-    with pytest.raises(TypeError, match='tau'):
-        build(tiny_resnet, tau=0.07)
+    with pytest.raises(TypeError, match='taw'):
+        build(tiny_resnet, taw=0.07)
