@@ -180,8 +180,9 @@ class Bench:
 
         @torch.no_grad()
         def step() -> None:
+            fresh = [SegDataSample(metainfo=each.metainfo) for each in samples]  # results stay there
             with self.autocast(self.amp):
-                model(images, samples, mode='predict')
+                model(images, fresh, mode='predict')
         return step
 
     def train(self, name: str, changes: dict[str, Any] | None = None, *, frozen: bool = True,
