@@ -180,7 +180,8 @@ class Bench:
 
         @torch.no_grad()
         def step() -> None:
-            fresh = [SegDataSample(metainfo=each.metainfo) for each in samples]  # results stay there
+            # New samples, since results stay in them.
+            fresh = [SegDataSample(metainfo=each.metainfo) for each in samples]
             with self.autocast(self.amp):
                 model(images, fresh, mode='predict')
         return step
