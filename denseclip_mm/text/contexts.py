@@ -1,7 +1,7 @@
 """Learned context vectors around the class name.
 
-Shapes: B images, S texts, M prompts of a text, N contexts, T visual tokens, D width of the text tower, C embedding
-channels.
+Shapes: B images, S texts, M prompts of a text, N contexts, T visual tokens, D width of the text
+tower, C embedding channels.
 """
 
 from collections.abc import Sequence

@@ -168,8 +168,7 @@ class TextEmbeddings(Prompt):
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it does not hold ``num_prompts`` finite rows of ``embed_dim`` numbers for each
-                text.
+            ValueError: if it does not hold M finite rows of ``embed_dim`` numbers for each text.
         """
         if self.path is None:
             return

@@ -152,7 +152,7 @@ def test_gradient_against_finite_differences(tiny_resnet: dict, synonyms: str) -
 def test_what_cannot_be_several(tiny_resnet: dict) -> None:
     with pytest.raises(ValueError, match='num_prompts=0 is too few; 1 is the usual prompt'):
         neck_of(tiny_resnet, num_prompts=0)
-    with pytest.raises(ValueError, match="num_prompts=4 .* init_words='a photo of' would stay the"):
+    with pytest.raises(ValueError, match=r"num_prompts=4 .* init_words='a photo of' would stay"):
         neck_of(tiny_resnet, num_prompts=4, init_words='a photo of')
     with pytest.raises(ValueError, match="'best', 'mean' or 'transport', got 'worst'"):
         neck_of(tiny_resnet, 'worst')
