@@ -39,7 +39,7 @@ def name(succeed, folder: Path, *words: str) -> tuple[str, dict]:
 
 @pytest.mark.parametrize('words', [
     ['--masks', '0.png', '1.png', '2.png', '3.png'],
-    ['--labels', 'labels.png', '--how', 'blur'],
+    ['--labels', 'labels.png'],
     ['--labels', 'labels.png', '--how', 'colour', '--search-colours'],
 ])
 def test_each_form(words: list[str], folder: Path, succeed) -> None:
