@@ -241,7 +241,7 @@ def test_boxes_are_clicked_and_named(browser, server, tmp_path):
     visitor = Visitor(browser, server[0])
     page = visitor.page
     page.get_by_role('tab', name='Regions').click()
-    panel = page.get_by_role('tabpanel').filter(has=page.get_by_label('Boxes'))
+    panel = page.get_by_role('tabpanel').filter(has=page.get_by_role('textbox', name='Boxes'))
     panel.locator('input[type=file]').first.set_input_files(tmp_path / 'things.png')
     picture = panel.locator('img[src$="things.png"]')
     picture.wait_for()
@@ -252,12 +252,12 @@ def test_boxes_are_clicked_and_named(browser, server, tmp_path):
                  shown['y'] + (shown['height'] - 128 * scale) / 2)
     for count, (y, x) in enumerate(map(np.nonzero, masks[:2]), start=1):
         for corner in ((x.max(), y.min()), (x.min(), y.max())):
-            before = page.get_by_label('Boxes').input_value()
+            before = page.get_by_role('textbox', name='Boxes').input_value()
             page.mouse.click(left + (corner[0] + 0.5) * scale, top + (corner[1] + 0.5) * scale)
             page.wait_for_function(
                 'before => [...document.querySelectorAll("textarea")].every('
                 'area => area.value !== before || area.value.includes("circle"))', arg=before)
-        lines = page.get_by_label('Boxes').input_value().splitlines()
+        lines = page.get_by_role('textbox', name='Boxes').input_value().splitlines()
         assert len(lines) == count
         expected = [x.min(), y.min(), x.max(), y.max()]
         np.testing.assert_allclose([int(each) for each in lines[-1].split(',')], expected, atol=1)
