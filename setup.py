@@ -30,6 +30,7 @@ setup(
         'numpy>=2.4,<3',
         'safetensors',
         'pillow',
+        'scipy',
         'tqdm',
         'setuptools<81',  # mmengine imports pkg_resources
     ],

@@ -154,9 +154,11 @@ def model_config() -> Callable[[dict, Sequence[str]], dict]:
 def load_tool() -> Callable[[str], ModuleType]:
     """Imports tools/NAME.py."""
     def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(name, ROOT / f'tools/{name}.py')
+        path = ROOT / f'tools/{name}.py'
+        spec = importlib.util.spec_from_file_location(name, path)
         tool = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(tool)
+        with patch.object(sys, 'path', [str(path.parent), *sys.path]):  # as of a script
+            spec.loader.exec_module(tool)
         return tool
     return load
 

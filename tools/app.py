@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """A page to try a model on: a picture and class names in, a segmentation and score maps out.
 
+A second tab names regions of a picture.
+
 python tools/app.py                                  # the package's small CLIP, which knows scenes
 python tools/app.py configs/denseclip_fpn.py work_dirs/denseclip_fpn/iter_80000.pth --port 8000
 
@@ -8,41 +10,33 @@ Everything stays on this machine: the page asks nobody else for fonts or scripts
 """
 
 import html
-import os
 import sys
 import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis import Prediction, Predictor
 from denseclip_mm.apis.mistakes import one_line, tool_parser
-from denseclip_mm.apis.pictures import read_image
 from denseclip_mm.demo.scenes import draw
-from denseclip_mm.models.vocabulary import parse_class_names, read_class_names, split_synonyms
 
 import cv2
 import matplotlib
 import numpy as np
-from mmseg.utils import dataset_aliases
 
 try:
     import gradio as gr
 except ImportError:
     sys.exit("error: the page needs Gradio: pip install 'denseclip_mm[app]'")
+from app_input import fitted, take_uploads_only, typed_names, uploaded_image
+from app_regions import region_tab, told
 
 DEMO = Path(__file__).resolve().parents[1] / 'configs/demo/zero_shot_scenes.py'
-LONGEST_SIDE = 1024  # of a picture in pixels; larger ones are made smaller
-MOST_ELONGATED = 10  # longest side over shortest
-MOST_NAMES = 256
-MOST_CHARACTERS = 20_000  # of all names
 MAP_SIDE = 240  # longest side of a drawn score map in pixels
 KEPT = 3600  # seconds that pictures of visitors are kept
 COLOURS = matplotlib.colormaps['magma']
-NOT_UPLOADED = 'the picture was not uploaded here; upload it, or choose an example'
 EXAMPLES = (55, 42, 7, 38)  # scenes of the validation set's seed, 1
 
 # Fonts that every system has: none is fetched.
@@ -103,80 +97,19 @@ class Segmenter:
 
         Args:
             text: class names as typed; the model's own if blank.
-            image: larger ones than ``LONGEST_SIDE`` are made smaller.
+            image: a large one is made smaller.
 
         Raises:
             ValueError: if the names are faulty, the model takes no others, or the picture is a
                 mere line.
         """
-        height, width = image.shape[:2]
-        if max(height, width) > MOST_ELONGATED * min(height, width):
-            raise ValueError(f'a picture of {width} x {height} pixels is too narrow; cut out a '
-                             f'part of it, at most {MOST_ELONGATED} times as long as wide')
-        scale = LONGEST_SIDE / max(height, width)
-        if scale < 1:
-            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        image = fitted(image)
         names = None if text.strip() in ('', self.own_names) else typed_names(text)
         with self.lock:
             if self.picture is None or not np.array_equal(image, self.picture):
                 self.predictor.set_image(image)
                 self.picture = image
             return self.predictor.predict(names)
-
-
-def typed_names(text: str) -> list[str]:
-    """Class names of the page's text field.
-
-    Raises:
-        ValueError: if they are faulty, only one, or more than ``MOST_NAMES``, or longer than
-            ``MOST_CHARACTERS``.
-    """
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f'the names have {len(text)} characters, of at most {MOST_CHARACTERS}')
-    names = parse_class_names(text)
-    if isinstance(names, str) and names not in chain(*dataset_aliases.values()):
-        names = [names]  # a visitor may not read this machine's files
-    names = read_class_names(names)
-    texts = sum(len(split_synonyms(name)) for name in names)
-    if len(names) < 2 or texts > MOST_NAMES:
-        raise ValueError(f'expected 2 to {MOST_NAMES} names, synonyms included, got {texts}; every '
-                         'pixel gets the one that fits it best')
-    return names
-
-
-def uploaded_image(picture: dict[str, Any] | None) -> np.ndarray:
-    """The picture (H, W, 3), RGB uint8, of Gradio's description of an uploaded file.
-
-    Gradio compares the path with its upload folder only if the description has the key ``meta``.
-
-    Raises:
-        ValueError: if there is none, it was not uploaded here, or it cannot be read.
-    """
-    if picture is None or picture['path'] is None:
-        raise ValueError('there is no picture yet; upload one, or choose an example')
-    uploads = os.path.realpath(gr.utils.get_upload_folder())
-    try:
-        path = os.path.realpath(picture['path'])
-    except (OSError, ValueError):  # no path at all
-        path = ''
-    if not path.startswith(f'{uploads}{os.sep}') or not os.path.isfile(path):
-        raise ValueError(NOT_UPLOADED)
-    try:
-        return read_image(path)
-    except ValueError as error:
-        name = picture['orig_name'] or 'the file'
-        raise ValueError(str(error).replace(path, name)) from None
-
-
-def take_uploads_only(component: gr.Image) -> None:
-    """Have a component refuse addresses, which Gradio would fetch for a visitor, and folders."""
-    move = component.async_move_resource_to_block_cache
-
-    async def move_file(path: str | Path | None) -> str | None:
-        if path is not None and not os.path.isfile(path):
-            raise gr.Error(NOT_UPLOADED)
-        return await move(path)
-    component.async_move_resource_to_block_cache = move_file
 
 
 def describe(prediction: Prediction) -> str:
@@ -228,8 +161,7 @@ def build_page(segmenter: Segmenter, examples: list[str]) -> gr.Blocks:
                 raise ValueError('the names are a text, and the opacity is a number')
             prediction = segmenter(text or '', uploaded_image(picture))
         except ValueError as error:
-            fault = f'<div class="fault" role="alert">{html.escape(str(error))}</div>'
-            return fault, *[gr.skip()] * 5
+            return told(error), *[gr.skip()] * 5
         scale, maps = draw_score_maps(prediction)
         shown = replace(prediction, score_map=None)  # which may be large, and is drawn by now
         return ('', shown, prediction.overlay(min(max(opacity, 0), 1)), describe(prediction), scale,
@@ -240,34 +172,37 @@ def build_page(segmenter: Segmenter, examples: list[str]) -> gr.Blocks:
 
     with gr.Blocks(title='Segmentation by names', analytics_enabled=False,
                    delete_cache=(KEPT, KEPT)) as page:
-        last = gr.State(time_to_live=KEPT)
-        gr.Markdown(INTRODUCTION)
-        with gr.Row():
-            with gr.Column():
-                picture = gr.Image(label='Picture', type='filepath', height=320)
-                take_uploads_only(picture)
-                gr.Examples(examples, picture, label='Examples')
-                names = gr.Textbox(
-                    segmenter.own_names, label='Class names', lines=3, max_lines=6,
-                    info='Separated by commas; "a;b" are synonyms. The name of a data set, such as '
-                    'cityscapes, stands for its classes.')
-                button = gr.Button('Segment', variant='primary')
-                fault = gr.HTML(elem_id='fault')
-            with gr.Column():
-                overlay = gr.Image(label='Segmentation', format='png', interactive=False,
-                                   buttons=['download', 'fullscreen'], elem_id='overlay')
-                opacity = gr.Slider(0, 1, 0.5, step=0.05, label='Opacity of the classes')
-                legend = gr.HTML(elem_id='legend')
-        scale = gr.HTML(elem_id='scale')
-        maps = gr.Gallery(label='Score maps', format='png', object_fit='contain', visible=False,
-                          height='auto', interactive=False, elem_id='maps',
-                          buttons=['download', 'fullscreen'])
-        # Unprocessed: Gradio's own reading of a broken picture would end in a trace.
-        button.click(segment, [picture, names, opacity],
-                     [fault, last, overlay, legend, scale, maps], preprocess=False,
-                     scroll_to_output=True)
-        opacity.change(repaint, [last, opacity], overlay, show_progress='hidden',
-                       trigger_mode='always_last')
+        with gr.Tab('Segmentation'):
+            last = gr.State(time_to_live=KEPT)
+            gr.Markdown(INTRODUCTION)
+            with gr.Row():
+                with gr.Column():
+                    picture = gr.Image(label='Picture', type='filepath', height=320)
+                    take_uploads_only(picture)
+                    gr.Examples(examples, picture, label='Examples')
+                    names = gr.Textbox(
+                        segmenter.own_names, label='Class names', lines=3, max_lines=6,
+                        info='Separated by commas; "a;b" are synonyms. The name of a data set, '
+                        'such as cityscapes, stands for its classes.')
+                    button = gr.Button('Segment', variant='primary')
+                    fault = gr.HTML(elem_id='fault')
+                with gr.Column():
+                    overlay = gr.Image(label='Segmentation', format='png', interactive=False,
+                                       buttons=['download', 'fullscreen'], elem_id='overlay')
+                    opacity = gr.Slider(0, 1, 0.5, step=0.05, label='Opacity of the classes')
+                    legend = gr.HTML(elem_id='legend')
+            scale = gr.HTML(elem_id='scale')
+            maps = gr.Gallery(label='Score maps', format='png', object_fit='contain', visible=False,
+                              height='auto', interactive=False, elem_id='maps',
+                              buttons=['download', 'fullscreen'])
+            # Unprocessed: Gradio's own reading of a broken picture would end in a trace.
+            button.click(segment, [picture, names, opacity],
+                         [fault, last, overlay, legend, scale, maps], preprocess=False,
+                         scroll_to_output=True)
+            opacity.change(repaint, [last, opacity], overlay, show_progress='hidden',
+                           trigger_mode='always_last')
+        with gr.Tab('Regions'):
+            region_tab(segmenter, examples)
     return page
 
 

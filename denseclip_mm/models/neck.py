@@ -8,8 +8,8 @@
 
 Where the decode head itself takes the score map (``CostAggregationHead``), none is concatenated.
 
-Shapes: B images, K classes, S texts (classes and their synonyms; with several prompts of a text as
-many times as many), N = 1 + H * W visual tokens, C embedding channels, H, W size of the dense one.
+Shapes: B images, K classes, S prompts of their texts (synonyms too), N = 1 + H * W visual tokens,
+C embedding channels, H, W size of the dense embedding.
 """
 
 from collections.abc import Sequence
@@ -43,8 +43,7 @@ class PixelTextNeck(BaseModule):
         gamma: initial scale of the decoder's residual, one per channel.
         tau: divides the score map where it is concatenated (DenseCLIP's detectors: 0.07).
         output_score_map: append the score map (cosines in [-1, 1]) to the outputs.
-        synonyms: the score of a class with several texts or prompts: their ``'best'``, ``'mean'``
-            or ``'transport'`` (see :class:`denseclip_mm.models.vocabulary.Vocabulary`).
+        synonyms: how a class with several texts or prompts scores, see :class:`Vocabulary`.
 
     Raises:
         ValueError: if the class names are faulty (see :func:`read_class_names`), too long for the

@@ -32,8 +32,8 @@ def transport_shares(score_BSHW: Tensor, class_of_prompt: Tensor, num_classes: i
     Examples:
         >>> score_BSHW = torch.tensor([[0.9, 0.1, 0.5], [0.8, 0.3, 0.1]]).view(1, 2, 1, 3)
         >>> transport_shares(score_BSHW, torch.tensor([0, 0]), 1)[0, :, 0]
-        tensor([[0.33, 0.17, 0.99],
-                [0.67, 0.83, 0.01]])
+        tensor([[0.50, 0.05, 0.95],
+                [0.50, 0.95, 0.05]])
     """
     def of_class(x_BSN: Tensor) -> Tensor:
         """The sum over the prompts of a class, for each of them."""

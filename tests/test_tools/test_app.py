@@ -13,8 +13,10 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 from denseclip_mm.apis.inference import Predictor
+from denseclip_mm.apis.regions import assign_regions
 from denseclip_mm.demo.render import CLASSES
 from denseclip_mm.demo.scenes import draw
+from denseclip_mm.demo.things import draw_things
 
 import cv2
 import matplotlib
@@ -233,9 +235,86 @@ def test_an_example_is_segmented_into_the_models_own_names(browser, server):
     visitor.check()
 
 
-def ask(address: str, *data: object) -> str:
+def test_boxes_are_clicked_and_named(browser, server, tmp_path):
+    image, masks, shapes = draw_things(5, 0)
+    cv2.imwrite(str(tmp_path / 'things.png'), image[..., ::-1])
+    visitor = Visitor(browser, server[0])
+    page = visitor.page
+    page.get_by_role('tab', name='Regions').click()
+    panel = page.get_by_role('tabpanel').filter(has=page.get_by_role('textbox', name='Boxes'))
+    panel.locator('input[type=file]').first.set_input_files(tmp_path / 'things.png')
+    picture = panel.locator('img[src$="things.png"]')
+    picture.wait_for()
+    picture.scroll_into_view_if_needed()
+    shown = picture.bounding_box()
+    scale = min(shown['width'], shown['height']) / 128
+    left, top = (shown['x'] + (shown['width'] - 128 * scale) / 2,
+                 shown['y'] + (shown['height'] - 128 * scale) / 2)
+    for count, (y, x) in enumerate(map(np.nonzero, masks[:2]), start=1):
+        for corner in ((x.max(), y.min()), (x.min(), y.max())):
+            before = page.get_by_role('textbox', name='Boxes').input_value()
+            page.mouse.click(left + (corner[0] + 0.5) * scale, top + (corner[1] + 0.5) * scale)
+            page.wait_for_function(
+                'before => [...document.querySelectorAll("textarea")].every('
+                'area => area.value !== before || area.value.includes("circle"))', arg=before)
+        lines = page.get_by_role('textbox', name='Boxes').input_value().splitlines()
+        assert len(lines) == count
+        expected = [x.min(), y.min(), x.max(), y.max()]
+        np.testing.assert_allclose([int(each) for each in lines[-1].split(',')], expected, atol=1)
+    page.get_by_label('Names to choose from').fill(', '.join(shapes))
+    page.get_by_role('button', name='Name the regions').click()
+    named = panel.locator('#region-names li')
+    named.nth(1).wait_for()
+    assert [entry.inner_text().split()[1] for entry in named.all()] == shapes[:2]
+    assert visitor.picture(panel.locator('#regions img')).shape == (512, 512, 3)
+    page.get_by_label('Names to choose from').fill('star, star')
+    page.get_by_role('button', name='Name the regions').click()
+    page.locator('#region-fault').get_by_text("'star' stands twice").wait_for()
+    assert not visitor.faults
+
+
+def test_regions_without_the_page(server, tmp_path):
+    """Boxes, and the parts of the segmentation, as the package names them; what is refused."""
+    image, masks, shapes = draw_things(5, 1)
+    path = tmp_path / 'things.png'
+    cv2.imwrite(str(path), image[..., ::-1])
+    client = gradio_client.Client(server[0], verbose=False)
+    predictor = Predictor(ZERO_SHOT, device='cpu')
+    boxes = [[int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1]
+             for y, x in map(np.nonzero, masks)]
+    typed = '\n'.join(', '.join(map(str, box)) for box in boxes)
+    for kind, regions in (('boxes', boxes),
+                          ('parts of the segmentation', predictor(image).labels)):
+        for how in ('pool', 'colour'):
+            scores, assigned = assign_regions(predictor.model, image, regions, shapes, how=how)
+            fault, _, answer = client.predict(
+                gradio_client.handle_file(path), kind, typed, ', '.join(shapes), how, False,
+                api_name='/name_regions')
+            assert not fault
+            for number, place in enumerate(assigned):
+                cosine = scores[place, number]
+                assert f'<li>{number + 1}: {shapes[place]} <b>{cosine:.2f}</b></li>' in answer
+    uploaded = dict(path=str(next(server[1].parent.glob('gradio/*/things.png'))))
+    for picture, kind, boxes, names, how, said in [
+            (uploaded, 'boxes', '', 'star', 'pool', 'there is no box yet'),
+            (uploaded, 'boxes', '1, 2, 3', 'star', 'pool', 'is no box: left, top, right, bottom'),
+            (uploaded, 'boxes', '1, 2, 3, nan', 'star', 'pool', 'a corner that is no number'),
+            (uploaded, 'boxes', '500, 0, 600, 9', 'star', 'pool', 'region 0 has no pixel'),
+            (uploaded, 'boxes', '0, 0, 9, 9\n' * 33, 'star', 'blur', '33 regions, of at most 32'),
+            (uploaded, 'boxes', ' ' * 2001, 'star', 'pool', '2001 characters, of at most 2000'),
+            (uploaded, 'boxes', 3, 'star', 'pool', 'boxes and names are texts'),
+            (uploaded, 'boxes', '0, 0, 9, 9', ['star'], 'pool', 'boxes and names are texts'),
+            (uploaded, 'boxes', '0, 0, 9, 9', '<b>, <b>', 'pool', '&lt;b&gt;'),
+            (uploaded, 'boxes', '0, 0, 9, 9', 'star', 'guess', 'how must be'),
+            (dict(path=str(path)), 'boxes', '0, 0, 9, 9', 'star', 'pool', 'not uploaded here'),
+            (None, 'boxes', '0, 0, 9, 9', 'star', 'pool', 'there is no picture yet')]:
+        assert said in ask(server[0], picture, kind, boxes, names, how, False,
+                           api='name_regions'), said
+
+
+def ask(address: str, *data: object, api: str = 'segment') -> str:
     """What the page's server answers to a request that a visitor wrote."""
-    call = f'{address}/gradio_api/call/segment'
+    call = f'{address}/gradio_api/call/{api}'
     asked = urlopen(Request(call, json.dumps(dict(data=data)).encode(),
                             {'Content-Type': 'application/json'}), timeout=60)
     return urlopen(f'{call}/{json.load(asked)["event_id"]}', timeout=60).read().decode()

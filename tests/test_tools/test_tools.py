@@ -54,8 +54,9 @@ def start(*words: object, cwd: Path, code: int = 0, **env: str) -> str:
 
 STARTED = {'train', 'app', 'convert_checkpoint', 'analysis_tools/benchmark',
            'analysis_tools/draw_contexts', 'demo/compare_prompts'}  # by tests of their own
+PARTS = {'app_input', 'app_regions'}  # of the page
 TOOLS = {path.relative_to(ROOT / 'tools').with_suffix('').as_posix()
-         for path in (ROOT / 'tools').rglob('*.py')}
+         for path in (ROOT / 'tools').rglob('*.py')} - PARTS
 
 
 @pytest.mark.parametrize('name', sorted(TOOLS - STARTED))

@@ -1,0 +1,230 @@
+"""Regions of a picture and their names: floors on scenes, what is painted, what is refused."""
+
+import json
+import re
+from itertools import permutations
+from pathlib import Path
+from types import SimpleNamespace
+
+from denseclip_mm.apis import Predictor
+from denseclip_mm.apis.colour_prompts import Colours, _groups, paint_regions, search_colours
+from denseclip_mm.apis.open_vocabulary import answer_names
+from denseclip_mm.apis.region_masks import read_coco_boxes, read_label_map, read_regions
+from denseclip_mm.apis.region_scores import ask
+from denseclip_mm.apis.regions import assign_regions
+from denseclip_mm.demo.things import draw_things
+from denseclip_mm.text import CLIPTextTower, grow_trees
+
+import numpy as np
+import pytest
+import torch
+from mmseg.models import EncoderDecoder
+from PIL import Image
+from torch.nn import functional as F
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENES = [draw_things(5, index) for index in range(24)]  # no choice was made on them
+
+
+@pytest.fixture(scope='module')
+def model() -> EncoderDecoder:
+    return Predictor(ROOT / 'configs/demo/zero_shot_scenes.py', device='cpu').model
+
+
+def share_right(model: EncoderDecoder, **options: object) -> float:
+    return float(np.mean([
+        assign_regions(model, image, masks, shapes, one_to_one=True, **options)[1] == np.arange(4)
+        for image, masks, shapes in SCENES]))
+
+
+def test_floor_of_pooling(model) -> None:
+    assert share_right(model, how='pool') >= 0.95
+
+
+def test_floor_of_colours(model) -> None:
+    """As the prompt search finds them, on other scenes."""
+    found = [draw_things(6, index) for index in range(2)]
+    colours = search_colours(model, [image for image, _, _ in found],
+                             [masks for _, masks, _ in found], ['star', 'ring', 'cross', 'square'])
+    assert colours.opacity == 1.0 and len(colours.rgb) >= 4
+    assert share_right(model, how='colour', colours=colours) >= 0.85
+
+
+def test_blur_is_no_guess(model) -> None:
+    assert share_right(model, how='blur') >= 0.75
+
+
+def test_pooling_is_the_mean_of_the_cells(model) -> None:
+    image, masks, names = SCENES[0]
+    batch = model.data_preprocessor(dict(inputs=[torch.from_numpy(
+        image[..., ::-1].transpose(2, 0, 1).copy())]))
+    with torch.no_grad():
+        _, dense = model.backbone(batch['inputs'])[-1]
+        text = model.neck.text_encoder
+        sentences = [f'a photo of a {name}.' for name in names]
+        texts = torch.stack([_embed(text, each) for each in sentences])
+        cells = dense[0].permute(1, 2, 0)
+        rows = []
+        for mask in masks:
+            share = torch.from_numpy(mask).float().view(16, 8, 16, 8).mean((1, 3))
+            rows.append((cells * share[..., None]).sum((0, 1)) / share.sum())
+        expected = F.cosine_similarity(texts[:, None], torch.stack(rows)[None], dim=2)
+    scores, assigned = assign_regions(model, image, masks, names)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    np.testing.assert_array_equal(assigned, expected.argmax(0))
+
+
+def _embed(tower: CLIPTextTower, sentence: str) -> torch.Tensor:
+    return tower(grow_trees([tower.prompt(tower.tokenize(sentence))]))[0, 0]
+
+
+def test_one_region_alone_is_its_colour_in_the_best_cell(model) -> None:
+    """Against the score map of the painted picture, which the model's own inference makes."""
+    image, masks, names = SCENES[1]
+    colours = Colours(opacity=1.0, template='a {colour} {name}')
+    scores, _ = assign_regions(model, image, masks[:1], names, how='colour', colours=colours)
+    painted = image.copy()
+    painted[masks[0]] = (240, 0, 30)
+    features = model.backbone(model.data_preprocessor(dict(inputs=[torch.from_numpy(
+        painted[..., ::-1].transpose(2, 0, 1).copy())]))['inputs'])
+    view = answer_names(model, [f'a red {name}' for name in names])
+    with torch.no_grad():
+        expected = view.neck(features)[-1].amax((2, 3))[0]
+    np.testing.assert_allclose(scores[:, 0], expected, atol=1e-5)
+
+
+def test_more_regions_than_colours(model) -> None:
+    """As many pictures as are needed: each region gets what it gets in a smaller party."""
+    image, masks, names = SCENES[2]
+    two = Colours({'red': (240, 0, 30), 'blue': (0, 10, 255)}, opacity=1.0)
+    together, _ = assign_regions(model, image, masks, names, how='colour', colours=two)
+    for first in (0, 2):
+        pair, _ = assign_regions(model, image, masks[first:first + 2], names, how='colour',
+                                 colours=two)
+        np.testing.assert_allclose(together[:, first:first + 2], pair, atol=1e-5)
+
+
+def test_overlapping_regions_are_painted_in_pictures_of_their_own() -> None:
+    masks = np.zeros((4, 2, 3), bool)
+    masks[0, 0] = masks[1, :, 0] = masks[2, 1, 1:] = masks[3, 1, 2] = True
+    assert _groups(masks, 5) == [[0, 2], [1, 3]]
+    assert _groups(masks, 1) == [[0], [1], [2], [3]]
+
+
+def test_what_is_outside_stays_as_it_is() -> None:
+    image, masks, _ = SCENES[3]
+    before = image.copy()
+    rgb = [(240, 0, 30), (0, 10, 255)]
+    painted = paint_regions(image, masks[:2], rgb, 127 / 255)
+    outside = ~masks[:2].any(0)
+    assert np.array_equal(painted[outside], before[outside]) and np.array_equal(image, before)
+    for mask, colour in zip(masks, rgb, strict=False):
+        expected = np.round(before[mask] * (128 / 255) + np.array(colour) * (127 / 255))
+        np.testing.assert_array_equal(painted[mask], expected)
+
+
+def test_names_and_regions_in_any_number(model) -> None:
+    image, masks, names = SCENES[4]
+    scores, assigned = assign_regions(model, image, masks, names[:1])
+    assert scores.shape == (1, 4) and assigned.tolist() == [0] * 4
+    _, assigned = assign_regions(model, image, masks, names[:2], one_to_one=True)
+    assert sorted(assigned) == [-1, -1, 0, 1]
+    _, assigned = assign_regions(model, image, masks[:2], names, one_to_one=True)
+    assert len(set(assigned)) == 2 and -1 not in assigned
+
+
+def test_the_assignment_has_the_largest_sum(model) -> None:
+    image, masks, names = SCENES[5]
+    scores, assigned = assign_regions(model, image, masks, names, how='blur', one_to_one=True)
+    best = max(permutations(range(4)), key=lambda order: scores[order, range(4)].sum())
+    assert assigned.tolist() == list(best)
+
+
+def test_forms_of_regions() -> None:
+    boxes = read_regions([[-3, 0.4, 2, 1.6], [2, 1, 99, 99]], (3, 4))
+    assert boxes.astype(int).tolist() == [
+        [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], [[0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]]
+    labels = np.array([[5, 5, 255, 0], [5, 255, 255, 0], [9, 9, 9, 9]])
+    of_labels = read_regions(labels, (3, 4))
+    assert [each.sum() for each in of_labels] == [2, 3, 4]
+    assert np.array_equal(read_regions(of_labels.astype(np.uint8) * 7, (3, 4)), of_labels)
+
+
+@pytest.mark.parametrize(('regions', 'message'), [
+    ([], 'there is no region to name'),
+    (3, 'there is no region to name'),
+    (np.zeros((2, 3, 4)), 'region 0 has no pixel in the picture of 4 x 3 pixels'),
+    ([[0, 0, 2, 2], [4, 0, 9, 3]], 'region 1 has no pixel in the picture of 4 x 3 pixels'),
+    ([[2, 2, 1, 3]], 'region 0 has no pixel'),
+    ([[0, 0, float('nan'), 2]], 'a box has a corner that is no number'),
+    (np.ones((2, 4, 3)), r'shape (2, 4, 3) are neither masks (R, 3, 4), nor boxes (R, 4), nor a'),
+    (np.ones((5, 5)), 'shape (5, 5) are neither'),
+    (np.full((3, 4), 255), 'region 0 has no pixel'),
+    ([[0, 0, 2], [1]], 'regions are of different sizes'),
+    ([['a', 'b', 'c', 'd']], 'regions are numbers'),
+])
+def test_regions_that_are_none(regions: object, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_regions(regions, (3, 4))
+
+
+def test_the_search_keeps_what_is_named_right(model) -> None:
+    image, masks, names = SCENES[6]
+    asked = Colours({'red': (0, 10, 255), 'green': (0, 255, 0), 'yellow': (255, 255, 25)})
+    found = search_colours(model, [image], [masks], names, colours=asked, opacities=[0.1, 1.0])
+    assert dict(found.rgb) == {'green': (0, 255, 0), 'yellow': (255, 255, 25)}
+    assert found.opacity == 1.0 and asked.opacity == 127 / 255
+
+
+def test_a_model_without_language() -> None:
+    model = SimpleNamespace(neck=None)
+    with pytest.raises(ValueError, match='names need a score map, which the neck PixelTextNeck'):
+        ask(model, ['star'], (torch.zeros(1, 2), torch.zeros(1, 2, 1, 1)), torch.zeros(1, 2, 1, 1))
+
+
+def test_refusals(model) -> None:
+    image, masks, names = SCENES[0]
+    for options, message in (
+            (dict(how='guess'), "how must be 'pool', 'colour' or 'blur', got 'guess'"),
+            (dict(names=['star', 'star']), "'star' stands twice"),
+            (dict(picture=image[..., 0]), r'a picture is (H, W, 3), uint8, RGB; got (128, 128), '),
+            (dict(regions=masks[:, :64]), 'are neither masks (R, 128, 128)')):
+        arguments = dict(picture=image, regions=masks, names=names) | options
+        with pytest.raises(ValueError, match=re.escape(message)):
+            assign_regions(model, **arguments)
+    for options, message in ((dict(rgb={}), '0 colours'), (dict(opacity=0), 'and 0'),
+                             (dict(template='{name}'), "once each, got '{name}'")):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            Colours(**options)
+    with pytest.raises(ValueError, match='names none of the colours mauve, green right'):
+        search_colours(model, [image], [masks], names, opacities=[1.0],
+                       colours=Colours({'mauve': (1, 200, 3), 'green': (250, 0, 0)}))
+
+
+def test_files(tmp_path) -> None:
+    labels = np.array([[0, 3], [7, 3]], np.uint8)
+    picture = Image.fromarray(labels)
+    picture.putpalette(list(range(256)) * 3)
+    picture.save(tmp_path / 'labels.png')
+    assert np.array_equal(read_label_map(tmp_path / 'labels.png'), labels)
+    Image.new('RGB', (2, 2)).save(tmp_path / 'rgb.png')
+    (tmp_path / 'text.png').write_text('no picture')
+    for name, message in (('rgb.png', 'has 3 channels; masks and labels have one'),
+                          ('text.png', 'is no picture that Pillow can read'),
+                          ('none.png', 'is no picture that Pillow can read')):
+        with pytest.raises(ValueError, match=message):
+            read_label_map(tmp_path / name)
+    path = tmp_path / 'boxes.json'
+    path.write_text(json.dumps(dict(
+        images=[dict(id=4, file_name='a/x.png'), dict(id=5, file_name='y.png')],
+        annotations=[dict(image_id=4, bbox=[1, 2, 3, 4]), dict(image_id=5, bbox=[5, 6, 7, 8])])))
+    assert read_coco_boxes(path, 'b/y.png').tolist() == [[5, 6, 12, 14]]
+    with pytest.raises(ValueError, match=r"has no box of a picture named 'z\.png'"):
+        read_coco_boxes(path, 'z.png')
+    for text in ('[]', 'x', '{"annotations": [{"bbox": [1, 2]}]}', '{"annotations": 3}',
+                 '{"annotations": [{"bbox": "abcd"}]}', '[' * 9999):
+        path.write_text(text)
+        with pytest.raises(ValueError, match='is no COCO file'):
+            read_coco_boxes(path, 'x.png')
+    with pytest.raises(FileNotFoundError, match='there is no file'):
+        read_coco_boxes(tmp_path / 'no.json', 'x.png')
