@@ -22,7 +22,7 @@ class CLIPTokenizer(open_clip.SimpleTokenizer):
     Examples:
         >>> tokenizer = CLIPTokenizer()
         >>> tokenizer.start, tokenizer.encode('a red star'), tokenizer.end
-        ([49406], [320, 736, 2008], [49407])
+        ([49406], [320, 736, 1565], [49407])
     """
 
     pad = 0

@@ -281,8 +281,9 @@ def test_image_size_sets_the_rows_of_the_position_table(
     backbone = kind.build(request, image_size=image_size)
     height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
     rows = 1 + kind.sizes(height)[kind.dense] * kind.sizes(width)[kind.dense]
-    assert [len(table) for name, table in backbone.named_parameters()
-            if name.endswith('positional_embedding')] == [rows] * (kind.type is not CLIPTIMMBackbone)
+    tables = [len(table) for name, table in backbone.named_parameters()
+              if name.endswith('positional_embedding')]
+    assert tables == [rows] * (kind.type is not CLIPTIMMBackbone)
 
 
 # Values
