@@ -157,8 +157,8 @@ def test_pixels_of_a_file_that_does_not_tell(tmp_path: Path) -> None:
         with patch.object(logger, 'warning') as warning:
             HOOKS.build(dict(type='CheckClassesHook')).before_run(fake_runner(model))
         said = warning.call_args.args[0] % warning.call_args.args[1:]
-        assert re.search(r'clip\.pt does not tell .* data_preprocessor has mean=\[122.7709, 116.746, '
-                         r'104.0937\], std=\[68.5005, 66.6322, 70.3232\]' + (
+        assert re.search(r'clip\.pt does not tell .* data_preprocessor has mean=\[122.7709, '
+                         r'116.746, 104.0937\], std=\[68.5005, 66.6322, 70.3232\]' + (
                              rf'; the weights of {known}' if known else '$'), said), said
 
 
