@@ -9,14 +9,15 @@ setup: .venv/ready
 
 .venv/ready: setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[openmmlab,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[openmmlab,mmdet,dev]'
 	touch $@
 
 # The other stack: the same import names, put ahead on the path.
 .venv/onedl/ready: .venv/ready
 	rm -rf .venv/onedl
 	$(BIN)/python -m pip install --quiet --no-deps --target .venv/onedl --constraint constraints.txt \
-		onedl-mmsegmentation onedl-mmengine onedl-mmcv
+		onedl-mmsegmentation onedl-mmengine onedl-mmcv onedl-mmdetection \
+		imaug imageio lazy-loader scikit-image tifffile
 	touch $@
 
 demo: .venv/ready

@@ -33,11 +33,14 @@ setup(
         'tqdm',
         'setuptools<81',  # mmengine imports pkg_resources
     ],
-    # The two stacks install the same import names (mmseg, mmengine, mmcv): pick one.
+    # The two stacks install the same import names (mmseg, mmdet, mmengine, mmcv): pick one.
     extras_require={
         'openmmlab': ['mmsegmentation==1.2.2', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.1.0,<2.2.0'],
         'onedl': ['onedl-mmsegmentation>=1.4.2,<1.5', 'onedl-mmengine>=0.10.12,<0.11',
                   'onedl-mmcv>=2.3.6,<2.4'],
+        # Detection, on top of either; no mmdet asks pip for an mmcv of its own.
+        'mmdet': ['mmdet==3.3.0'],
+        'onedl-mmdet': ['onedl-mmdetection>=3.5.1,<3.6'],
         'onnx': onnx,
         'app': app,
         'docs': docs,

@@ -23,6 +23,7 @@ from denseclip_mm.engine import (  # noqa: E402
     CheckLossHook,
     LabelMapHook,
     PredictionVisualizationHook,
+    PromptWordsHook,
     ResumableCheckpointHook,
     ScoreMapVisualizationHook,
     WholeFileBackend,
@@ -40,6 +41,7 @@ from denseclip_mm.models import (  # noqa: E402
 )
 from denseclip_mm.text import (  # noqa: E402
     CLIPTextTower,
+    DiscreteContext,
     LearnedContext,
     TemplatePrompt,
     TextEmbeddings,
@@ -52,11 +54,13 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, TASK_UTILS, VISBACKENDS  
 _REGISTERED = {
     MODELS: (
         AlignedBackbone, CLIPTIMMBackbone, CLIPResNet, CLIPVisionTransformer, CLIPTextTower,
-        LearnedContext, TemplatePrompt, TextEmbeddings, ConditionalContext, VisualContext,
-        ContextDecoder, PixelTextNeck, CostAggregationHead, PiecewiseFPNHead, ScoreMapHead),
+        LearnedContext, DiscreteContext, TemplatePrompt, TextEmbeddings, ConditionalContext,
+        VisualContext, ContextDecoder, PixelTextNeck, CostAggregationHead, PiecewiseFPNHead,
+        ScoreMapHead),
     DATASETS: (ScenesDataset, ),
     HOOKS: (ChannelsLastHook, CheckClassesHook, CheckLossHook, LabelMapHook,
-            PredictionVisualizationHook, ResumableCheckpointHook, ScoreMapVisualizationHook),
+            PredictionVisualizationHook, PromptWordsHook, ResumableCheckpointHook,
+            ScoreMapVisualizationHook),
     TASK_UTILS: (ClassWeightSampler, ),
     VISBACKENDS: (WholeVisBackend, ),
 }

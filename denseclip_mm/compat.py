@@ -1,6 +1,7 @@
 """Two repairs of the OpenMMLab stack, each applied only where it is needed.
 
-1. mmsegmentation 1.2.2 imports ``mmcv.ops`` unconditionally; mmcv-lite has no compiled ops.
+1. mmseg and mmdet import ``mmcv.ops`` unconditionally (onedl's mmseg does not), which fails where
+   mmcv has no compiled ops (mmcv-lite, onedl's wheels); detectors call a few of them.
 2. mmengine's loads of checkpoints refuse what mmengine itself writes, or run what a file says.
 """
 
@@ -15,35 +16,34 @@ from typing import Any
 from unittest.mock import patch
 
 from denseclip_mm.files import ALLOWED, UnreadableFileError, read_tensors
+from denseclip_mm.ops import OPS
 
-import mmcv
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
-from mmengine.utils import digit_version
 
 
 class _MissingOps(ModuleType):
-    """Stands in for ``mmcv._ext``: every op exists and raises when called."""
+    """Stands in for ``mmcv._ext``: ops that torchvision lacks exist too, and raise when called."""
 
     def __getattr__(self, name: str) -> Callable:
         if name.startswith('__'):
             raise AttributeError(name)
+        if name in OPS:
+            return OPS[name]
 
         def op(*args: object, **kwargs: object) -> None:
             raise RuntimeError(
-                f'this model calls the compiled op {name!r}, which mmcv-lite does not have; '
-                'install the full mmcv (>=2.1.0,<2.2.0) to use it')
+                f'this model calls the compiled op {name!r}, which this mmcv was built without; '
+                "install the full mmcv (OpenMMLab's: >=2.1.0,<2.2.0) to use it")
 
         return op
 
 
 def stub_missing_ops() -> bool:
-    """Let mmseg 1.2 import under mmcv-lite; returns whether the stub was needed.
+    """Let mmseg and mmdet import without compiled ops; returns whether the stub was needed.
 
-    Later mmcv releases (the onedl fork's, 2.3 on) are paired with an mmseg that guards the import.
+    A full mmcv keeps its own.
     """
-    if digit_version(mmcv.__version__) >= digit_version('2.2.0'):
-        return False
     if 'mmcv._ext' in sys.modules or importlib.util.find_spec('mmcv._ext') is not None:
         return False
     stub = _MissingOps('mmcv._ext')

@@ -41,6 +41,29 @@ def resize_position_table(table: Tensor, grid: tuple[int, int],
     return torch.cat([table[:1], cells.flatten(2)[0].T])
 
 
+def crop_position_table(table: Tensor, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """The top left part of a position table, as DenseCLIP's detectors take it.
+
+    Args:
+        table: (1 + grid height * grid width, C), the class (or mean) token first.
+        size: height and width to cut out; where it is larger than the grid, the table is first
+            enlarged bilinearly, along that side alone.
+        grid: height and width of the table.
+
+    Returns:
+        (1 + size height * size width, C).
+
+    Examples:
+        >>> table = torch.arange(1. + 3 * 4)[:, None]  # rows 1 2 3 4, 5 6 7 8, 9 10 11 12
+        >>> crop_position_table(table, (2, 3), (3, 4)).flatten().tolist()
+        [0.0, 1.0, 2.0, 3.0, 5.0, 6.0, 7.0]
+    """
+    whole = max(grid[0], size[0]), max(grid[1], size[1])
+    table = resize_position_table(table, whole, grid)
+    cells = table[1:].unflatten(0, whole)[:size[0], :size[1]]
+    return torch.cat([table[:1], cells.flatten(0, 1)])
+
+
 def fit_position_table(state_dict: dict[str, Any], key: str, grid_key: str, table: Tensor,
                        grid: tuple[int, int]) -> None:
     """Resize a checkpoint's position table to the model's grid, before it is loaded.

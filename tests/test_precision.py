@@ -14,11 +14,13 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 NAMES = ['sky', 'tree', 'road', 'pool table']
 
 
-@pytest.fixture(params=['tiny_resnet', 'tiny_vit'])
+@pytest.fixture(params=['tiny_resnet', 'tiny_vit', 'aggregation head'])
 def model(request: pytest.FixtureRequest) -> torch.nn.Module:
     torch.manual_seed(0)
-    clip = request.getfixturevalue(request.param)
-    vit = request.param == 'tiny_vit'
+    vit, any_names = request.param == 'tiny_vit', request.param == 'aggregation head'
+    clip = request.getfixturevalue('tiny_vit' if vit else 'tiny_resnet')
+    head = dict(type='CostAggregationHead', score_map_stride=32, class_dropout=0) if any_names \
+        else dict(type='FPNHead')
     backbone = dict(type='CLIPVisionTransformer', out_indices=(0, 1, 2, 3)) if vit else dict(
         type='CLIPResNet')
     model = MODELS.build(Config(dict(
@@ -28,13 +30,12 @@ def model(request: pytest.FixtureRequest) -> torch.nn.Module:
             type='PixelTextNeck', prompt=dict(type='LearnedContext', num_context=4),
             text_encoder=dict(type='CLIPTextTower', model=clip), class_names=NAMES,
             context_decoder=dict(type='ContextDecoder', width=16, num_heads=2, num_layers=1),
-            gamma=0.5, score_map_index=2 if vit else 3,
+            gamma=0.5, score_map_index=None if any_names else 2 if vit else 3,
             neck=dict(type='FPN', in_channels=[64] * 4 if vit else [32, 64, 128, 256],
                       out_channels=16, num_outs=4)),
         decode_head=dict(
-            type='FPNHead', in_channels=[16] * 4, in_index=[0, 1, 2, 3],
-            feature_strides=[4, 8, 16, 32], channels=16, num_classes=len(NAMES),
-            norm_cfg=dict(type='BN')),
+            in_channels=[16] * 4, in_index=[0, 1, 2, 3], feature_strides=[4, 8, 16, 32],
+            channels=16, num_classes=len(NAMES), norm_cfg=dict(type='BN'), **head),
         auxiliary_head=dict(type='ScoreMapHead', in_index=4, num_classes=len(NAMES)),
         test_cfg=dict(mode='whole'))))
     return model.eval()
@@ -101,7 +102,7 @@ def exact(model: torch.nn.Module) -> tuple[dict, torch.Tensor]:
 
 def test_channels_last(model: torch.nn.Module, exact: tuple) -> None:
     HOOKS.build(dict(type='ChannelsLastHook')).before_train(SimpleNamespace(model=model))
-    convolution = model.decode_head.conv_seg.weight
+    convolution = model.decode_head.scale_heads[0][0].conv.weight
     assert model.backbone.tower.conv1.weight.is_contiguous(memory_format=torch.channels_last)
     assert convolution.is_contiguous(memory_format=torch.channels_last)
     assert_equal_but_for_rounding(model, exact)

@@ -221,6 +221,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('predicted'), help='folder')
     parser.add_argument('--classes', help="other classes: 'cat, dog;puppy' (a;b are synonyms), a "
                         '.txt file with a name a line, or a dataset alias of mmseg')
+    parser.add_argument('--ensemble', nargs=2, type=float, metavar=('OWN', 'OTHER'),
+                        help='mix a decode head with fixed classes and the score map, the latter '
+                        "with these weights for the head's own classes and for others: 0.35 1")
     parser.add_argument('--outputs', nargs='+', choices=OUTPUTS, help='default: all')
     parser.add_argument('--opacity', type=float, default=0.5, help='of the overlay, 0 to 1')
     parser.add_argument('--num-score-maps', type=int, default=4, help='largest classes drawn')
@@ -237,7 +240,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         predictor = Predictor(
             args.config, None if args.checkpoint == 'none' else args.checkpoint,
             device=args.device,
-            class_names=parse_class_names(args.classes) if args.classes else None)
+            class_names=parse_class_names(args.classes) if args.classes else None,
+            ensemble=tuple(args.ensemble) if args.ensemble else None)
         if args.outputs is None:
             args.outputs = [kind for kind in OUTPUTS
                             if kind != 'score_maps' or predictor.has_score_map]

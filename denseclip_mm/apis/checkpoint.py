@@ -21,7 +21,7 @@ from torch import Tensor, nn
 # Tensors with the classes in a dimension: the last layers of heads, class-specific contexts, and
 # the input channels of the wrapped neck that the score map takes. By names and dimensions.
 _CLASSES_AT = ((r'(decode|auxiliary)_head\.(\d+\.)?conv_seg\.', (1, 4), 0),
-               (r'neck\.prompt\.contexts$', (3, ), 0),
+               (r'neck\.prompt\.contexts$', (3, 4), 0),
                (r'neck\.neck\..*weight$', (4, ), 1))
 
 

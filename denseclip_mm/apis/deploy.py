@@ -48,7 +48,8 @@ def drop_text_tower(model: EncoderDecoder) -> None:
                          'with as many names as the model was built for')
     with torch.no_grad():
         embeddings_SC = neck.prompt(neck.text_encoder, vocabulary.trees)[0]
-    prompt = TextEmbeddings(embed_dim=neck.embed_dim, texts=vocabulary.texts).to(embeddings_SC)
+    prompt = TextEmbeddings(embed_dim=neck.embed_dim, texts=vocabulary.texts,
+                            num_prompts=neck.prompt.num_prompts).to(embeddings_SC)
     prompt.embeddings.copy_(embeddings_SC)
     vocabulary.trees = nn.ModuleList()
     neck.prompt = prompt.train(neck.training)
@@ -71,14 +72,17 @@ def save_without_text_tower(model: EncoderDecoder, folder: Path) -> tuple[Path, 
         The paths of both.
 
     Raises:
-        ValueError: see :func:`drop_text_tower`; or if heads and names of the model disagree, or
-            what was written gives other logits.
+        ValueError: see :func:`drop_text_tower`; or if the model has no config, heads and names
+            disagree, or what was written gives other logits.
     """
+    if not hasattr(model, 'cfg'):
+        raise ValueError('this model has no config to write, as an ensemble has none')
     cfg, model = deepcopy(model.cfg), deepcopy(model).cpu().eval()
     drop_text_tower(model)
     if isinstance(getattr(model, 'neck', None), PixelTextNeck):
         cfg.model.neck.text_encoder = None
-        cfg.model.neck.prompt = dict(type='TextEmbeddings', embed_dim=model.neck.embed_dim)
+        cfg.model.neck.prompt = dict(type='TextEmbeddings', embed_dim=model.neck.embed_dim,
+                                     num_prompts=model.neck.prompt.num_prompts)
         names = list(model.neck.class_names)
         cfg.model.neck.class_names = names
         if list(model.dataset_meta['classes']) != names:  # they were changed in the neck

@@ -11,11 +11,12 @@ from typing import Any
 
 from denseclip_mm.apis.checkpoint import load_checkpoint, start_zero_shot
 from denseclip_mm.apis.config import classes_of, load_config
-from denseclip_mm.apis.open_vocabulary import answer_names, has_names, view_of
+from denseclip_mm.apis.open_vocabulary import answer_names, has_names, mix_heads, view_of
 from denseclip_mm.apis.pictures import distinct_colours, load_image, shown
 from denseclip_mm.apis.prediction import Prediction
 from denseclip_mm.apis.score_map import segment
 from denseclip_mm.models.aggregation_head import CostAggregationHead
+from denseclip_mm.models.ensemble_head import EnsembleHead
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
 
@@ -29,6 +30,8 @@ from mmseg.models import BaseSegmentor
 from mmseg.registry import TRANSFORMS
 from torch import Tensor, nn
 
+_ANSWERS = {ScoreMapHead: 'score map', CostAggregationHead: 'aggregation head',
+            EnsembleHead: 'decode head and score map'}
 SMALLEST = 32  # pixels of the usual coarsest cell
 
 
@@ -69,6 +72,9 @@ class Predictor:
         checkpoint: checkpoint file; None for a zero-shot model.
         device: where it runs; None takes a GPU if there is one.
         class_names: other names for the model, see :meth:`set_class_names`.
+        ensemble: weights of the score map, which a decode head with fixed classes is mixed with,
+            for its own names and for others; see :func:`mix_heads
+            <denseclip_mm.apis.open_vocabulary.mix_heads>`. None: no mixture.
 
     Raises:
         FileNotFoundError: if config or checkpoint are not there.
@@ -89,7 +95,8 @@ class Predictor:
 
     def __init__(self, config: str | Path, checkpoint: str | Path | None = None, *,
                  device: str | None = None,
-                 class_names: str | Sequence[str] | None = None) -> None:
+                 class_names: str | Sequence[str] | None = None,
+                 ensemble: tuple[float, float] | None = None) -> None:
         cfg = load_config(str(config), options=None, launcher='none', work_dir=None)
         if not cfg.get('test_pipeline'):
             raise ValueError(f'{config} has no test_pipeline, which pictures go through')
@@ -109,7 +116,11 @@ class Predictor:
         model.dataset_meta = dict(classes=tuple(names),
                                   palette=palette or distinct_colours(len(names)))
         self.model = model
-        self._answering = lru_cache(maxsize=8)(lambda names: answer_names(model, names))
+        self._answering = lru_cache(maxsize=8)(
+            (lambda names: answer_names(model, names)) if ensemble is None else
+            (lambda names: mix_heads(model, ensemble, class_names=names)))
+        if ensemble is not None:
+            self.model = mix_heads(model, ensemble)
         self._picture: tuple | None = None
         if class_names is not None:
             self.set_class_names(class_names)
@@ -126,7 +137,7 @@ class Predictor:
 
     @property
     def answers(self) -> str:
-        """What labels the pixels: ``'decode head'``, ``'aggregation head'`` or ``'score map'``."""
+        """What labels the pixels, see :class:`Prediction`."""
         return _answers(self.model)
 
     @property
@@ -231,6 +242,4 @@ def _predict(model: BaseSegmentor, image: np.ndarray, inputs: Tensor, sample: An
 
 
 def _answers(model: BaseSegmentor) -> str:
-    if isinstance(model.decode_head, CostAggregationHead):
-        return 'aggregation head'
-    return 'score map' if isinstance(model.decode_head, ScoreMapHead) else 'decode head'
+    return _ANSWERS.get(type(model.decode_head), 'decode head')

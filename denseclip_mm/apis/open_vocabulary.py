@@ -6,6 +6,7 @@ from typing import Any
 
 from denseclip_mm.apis.pictures import distinct_colours
 from denseclip_mm.models.aggregation_head import CostAggregationHead
+from denseclip_mm.models.ensemble_head import EnsembleHead
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
@@ -80,9 +81,7 @@ def answer_names(model: EncoderDecoder, class_names: str | Sequence[str], *,
         of_head = None
     else:
         neck._modules['neck'], neck.score_map_index, neck.output_score_map = None, None, True
-        tau = next((module.tau for module in model.modules() if isinstance(module, ScoreMapHead)),
-                   0.07)
-        of_head = dict(num_classes=len(names), tau=tau, align_corners=model.align_corners)
+        of_head = dict(num_classes=len(names), tau=_tau(model), align_corners=model.align_corners)
         head = ScoreMapHead(**of_head).train(model.training)
     neck.set_class_names(names)
     view = view_of(model, neck=neck, auxiliary_head=None, decode_head=head)
@@ -91,6 +90,55 @@ def answer_names(model: EncoderDecoder, class_names: str | Sequence[str], *,
     if hasattr(model, 'cfg'):
         view.cfg = _config_of_view(model.cfg, names, of_head)
     return view
+
+
+def mix_heads(model: EncoderDecoder, weights: tuple[float, float], *,
+              class_names: str | Sequence[str] | None = None,
+              unlabelled: Sequence[str] = ()) -> EncoderDecoder:
+    """A view of a built model whose decoder with fixed classes is mixed with its score map.
+
+    Names that are not the decoder's had no label. The view has no ``cfg``, so it cannot be exported
+    as config and checkpoint.
+
+    Args:
+        model: a segmentor with a :class:`PixelTextNeck` and a trained decoder.
+        weights: of the score map, for names with labels and for those without; see
+            :class:`EnsembleHead <denseclip_mm.models.ensemble_head.EnsembleHead>`.
+        class_names: other names, as in :class:`PixelTextNeck`; None for the model's own.
+        unlabelled: names of the model that had no label in training.
+
+    Raises:
+        ValueError: as :func:`answer_names`; or if there is no decoder with fixed classes, a weight
+            is not in [0, 1], or one of ``unlabelled`` is no name of the model.
+    """
+    if not has_names(model) or isinstance(model.decode_head, ScoreMapHead | CostAggregationHead):
+        raise ValueError('an ensemble needs a decode head with fixed classes and a score map; this '
+                         'model has not both')
+    own = model.neck.decoder_vocabulary.names
+    if strange := sorted(set(unlabelled) - set(own)):
+        raise ValueError(f'{strange[0]!r} is said to have no label, and is no name of the model')
+    neck = view_of(model.neck, kept_text=KeptText().train(model.neck.training))
+    if class_names is not None:
+        neck.set_class_names(class_names)
+        neck.decoder_vocabulary = model.neck.decoder_vocabulary  # of the decoder's classes
+    neck.output_score_map = True
+    names = neck.class_names
+    head = EnsembleHead(
+        decode_head=model.decode_head, takes_score_map=model.neck.output_score_map,
+        columns=[own.index(name) if name in own else None for name in names],
+        labelled=[name in own and name not in unlabelled for name in names],
+        weights=weights, tau=_tau(model)).to(model.neck.vocabulary.class_of_text.device)
+    view = view_of(model, neck=neck, auxiliary_head=None, decode_head=head.train(model.training))
+    view.num_classes = view.out_channels = len(names)
+    if class_names is not None:
+        view.dataset_meta = dict(classes=tuple(names), palette=distinct_colours(len(names)))
+    view.__dict__.pop('cfg', None)
+    return view
+
+
+def _tau(model: EncoderDecoder) -> float:
+    return next((module.tau for module in model.modules() if isinstance(module, ScoreMapHead)),
+                0.07)
 
 
 def _config_of_view(cfg: Config, names: list[str], score_map_head: dict[str, Any] | None) -> Config:

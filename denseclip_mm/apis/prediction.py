@@ -21,8 +21,8 @@ class Prediction:
             answers.
         class_names: the K classes.
         palette: RGB of each class.
-        answers: what labelled the pixels: ``'decode head'``, ``'aggregation head'`` or
-            ``'score map'``.
+        answers: what labelled the pixels: ``'decode head'``, ``'aggregation head'``,
+            ``'score map'``, or ``'decode head and score map'`` (an ensemble).
 
     Examples:
         >>> image, labels = np.zeros((2, 2, 3), np.uint8), np.array([[1, 1], [1, 0]])

@@ -3,7 +3,11 @@
 from typing import Any
 
 from denseclip_mm.backbones.dense_attention import check_dense_embedding, value_value
-from denseclip_mm.positions import fit_position_table, resize_position_table
+from denseclip_mm.positions import (
+    crop_position_table,
+    fit_position_table,
+    resize_position_table,
+)
 
 import torch
 from open_clip.modified_resnet import AttentionPool2d
@@ -26,12 +30,13 @@ class DenseAttentionPool(AttentionPool2d):
         in_channels: channels of the feature map.
         embed_dim: C, channels of the embeddings.
         num_heads: attention heads.
-        grid: height and width of the map at the training crop; other maps interpolate the position
-            table at run time.
+        grid: height and width of the map at the training crop.
         dense_embedding: ``'attended'``, ``'value'`` or ``'value-value'``.
+        positions: what maps of another size do with the position table: ``'interpolated'``, or
+            ``'cropped'`` to its top left part (DenseCLIP's detectors), which larger maps enlarge.
 
     Raises:
-        ValueError: if ``dense_embedding`` is none of them.
+        ValueError: if ``dense_embedding`` or ``positions`` is none of them.
 
     Examples:
         >>> pool = DenseAttentionPool(in_channels=64, embed_dim=32, num_heads=2, grid=(4, 4))
@@ -41,10 +46,14 @@ class DenseAttentionPool(AttentionPool2d):
     """
 
     def __init__(self, *, in_channels: int, embed_dim: int, num_heads: int,
-                 grid: tuple[int, int], dense_embedding: str = 'attended') -> None:
+                 grid: tuple[int, int], dense_embedding: str = 'attended',
+                 positions: str = 'interpolated') -> None:
         super().__init__(1, in_channels, num_heads, embed_dim)
         check_dense_embedding(dense_embedding, ('attended', 'value', 'value-value'))
+        if positions not in ('interpolated', 'cropped'):
+            raise ValueError(f"positions must be 'interpolated' or 'cropped', got {positions!r}")
         self.dense_embedding = dense_embedding
+        self.positions = positions
         self.grid = grid
         self.register_buffer('position_grid', torch.tensor(grid))  # for whoever loads the table
         rows = 1 + grid[0] * grid[1]
@@ -64,7 +73,8 @@ class DenseAttentionPool(AttentionPool2d):
         """
         size, cells_BDN = x.shape[2:], x.flatten(2)
         x_BDN = torch.cat([cells_BDN.mean(2, keepdim=True), cells_BDN], dim=2)
-        positions = resize_position_table(self.positional_embedding, tuple(size), self.grid)
+        fit = resize_position_table if self.positions == 'interpolated' else crop_position_table
+        positions = fit(self.positional_embedding, tuple(size), self.grid)
         x_BDN = x_BDN + positions.T.to(x_BDN.dtype)
         queries = x_BDN if self.dense_embedding == 'attended' else x_BDN[:, :, :1]
         # Contiguous, as fused attention takes them.

@@ -21,12 +21,14 @@ class CLIPResNet(CLIPTower):
             a finer score map at the price of more cells.
         dense_embedding: ``'attended'``, ``'value'`` or ``'value-value'``, see
             :class:`denseclip_mm.backbones.pool.DenseAttentionPool`.
+        positions: ``'interpolated'``, or ``'cropped'`` for a training on images of many sizes, of
+            which ``image_size`` is the largest; see there.
         model, pretrained, image_size, frozen_stages, norm_eval, with_cp, with_embeddings: see
             :class:`denseclip_mm.backbones.tower.CLIPTower`.
 
     Raises:
         ValueError: if the model is unknown, is no ResNet, or has fewer stages than are frozen, or
-            ``strides`` or ``dense_embedding`` is not one of the above.
+            ``strides``, ``dense_embedding`` or ``positions`` is not one of the above.
 
     Examples:
         >>> import torch
@@ -41,7 +43,8 @@ class CLIPResNet(CLIPTower):
     def __init__(self, *, model: str | dict[str, Any], pretrained: str | None = None,
                  image_size: int | tuple[int, int] | None = None,
                  strides: Sequence[int] = (1, 2, 2, 2), dense_embedding: str = 'attended',
-                 frozen_stages: int = -1, norm_eval: bool = False, with_cp: bool = False,
+                 positions: str = 'interpolated', frozen_stages: int = -1,
+                 norm_eval: bool = False, with_cp: bool = False,
                  with_embeddings: bool = True) -> None:
         super().__init__(model=model, pretrained=pretrained, image_size=image_size,
                          frozen_stages=frozen_stages, norm_eval=norm_eval, with_cp=with_cp,
@@ -60,7 +63,7 @@ class CLIPResNet(CLIPTower):
         if with_embeddings:
             self.tower.attnpool = DenseAttentionPool(
                 in_channels=pool.c_proj.in_features, embed_dim=self.embed_dim,
-                num_heads=pool.num_heads, dense_embedding=dense_embedding,
+                num_heads=pool.num_heads, dense_embedding=dense_embedding, positions=positions,
                 grid=(self.image_size[0] // stride, self.image_size[1] // stride))
         self.freeze()
 

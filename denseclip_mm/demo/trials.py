@@ -54,7 +54,7 @@ def results_of(runs: Mapping[Path, tuple]) -> dict[Path, dict[str, Any]]:
 
 def _run(trial: Callable[..., dict[str, Any]], folder: Path, words: tuple) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    log = os.open(folder / 'log.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(folder / 'log.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):  # what mmengine prints would break the progress bar
         os.dup2(log, stream)
     os.close(log)

@@ -1,4 +1,4 @@
-"""Hooks: checks before and in training, and the memory layout of the model."""
+"""Hooks: checks before and in training, what was learned in words, the model's memory layout."""
 
 import math
 from typing import Any
@@ -7,6 +7,7 @@ from denseclip_mm.apis.checkpoint import plain_model
 from denseclip_mm.apis.towers import check_pixels, check_text_tower
 from denseclip_mm.models.class_order import MOST_CLASSES, TOO_MANY, disagreement
 from denseclip_mm.models.neck import PixelTextNeck
+from denseclip_mm.text import DiscreteContext
 
 import torch
 from mmengine.hooks import Hook
@@ -142,6 +143,20 @@ def _without_label(data_batch: Any, ignore_index: int) -> bool:
     labels = [sample.gt_sem_seg.data for sample in samples if 'gt_sem_seg' in sample]
     return bool(labels) and all((each[..., ::step, ::step] == ignore_index).all()
                                 for step in (16, 1) for each in labels)
+
+
+class PromptWordsHook(Hook):
+    """Logs how a prompt of words reads once it has been learned (:class:`DiscreteContext`)."""
+
+    def after_train(self, runner: Runner) -> None:
+        """Log each template: one, or one for each text of the classes."""
+        neck = getattr(plain_model(runner.model), 'neck', None)
+        if not isinstance(neck, PixelTextNeck) or not isinstance(neck.prompt, DiscreteContext):
+            return
+        templates = neck.prompt.templates(neck.text_encoder)
+        owners = neck.vocabulary.texts if neck.prompt.class_specific else ['all classes']
+        for owner, template in zip(owners, templates, strict=True):
+            runner.logger.info(f'the prompt of {owner} reads {template!r}')
 
 
 class ChannelsLastHook(Hook):

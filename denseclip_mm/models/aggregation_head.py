@@ -116,6 +116,8 @@ class CostAggregationHead(PiecewiseLoss, FPNHead):
     def loss(self, inputs: tuple[Tensor, ...], batch_data_samples: list[SegDataSample],
              train_cfg: dict[str, Any]) -> dict[str, Tensor]:
         """Losses as mmseg's heads have them, over the classes of this step."""
+        if not self.class_dropout:
+            return super().loss(inputs, batch_data_samples, train_cfg)
         *maps, score_map = inputs
         count = score_map.shape[1]
         share = 1 - self.class_dropout * float(torch.rand(()))

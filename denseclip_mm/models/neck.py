@@ -8,14 +8,14 @@
 
 Where the decode head itself takes the score map (``CostAggregationHead``), none is concatenated.
 
-Shapes: B images, K classes, S texts (classes and their synonyms), N = 1 + H * W visual tokens,
-C embedding channels, H, W size of the dense embedding.
+Shapes: B images, K classes, S texts (classes and their synonyms; with several prompts of a text as
+many times as many), N = 1 + H * W visual tokens, C embedding channels, H, W size of the dense one.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from denseclip_mm.models.unused import join_unused
+from denseclip_mm.models.maps import concatenate, join_unused
 from denseclip_mm.models.vocabulary import Vocabulary, read_class_names
 from denseclip_mm.text import KeptText
 
@@ -41,23 +41,25 @@ class PixelTextNeck(BaseModule):
         text_encoder: config of the text tower; None with ``TextEmbeddings``.
         context_decoder: config of the post-model prompting; None leaves the text as it is.
         gamma: initial scale of the decoder's residual, one per channel.
+        tau: divides the score map where it is concatenated (DenseCLIP's detectors: 0.07).
         output_score_map: append the score map (cosines in [-1, 1]) to the outputs.
-        synonyms: the score of a class with several texts is their ``'best'`` or their ``'mean'``.
+        synonyms: the score of a class with several texts or prompts: their ``'best'``, ``'mean'``
+            or ``'transport'`` (see :class:`denseclip_mm.models.vocabulary.Vocabulary`).
 
     Raises:
         ValueError: if the class names are faulty (see :func:`read_class_names`), too long for the
             tower, ``score_map_index`` is no index of the neck's ``in_channels``, or ``synonyms``
-            is neither.
+            is none of the three.
     """
 
     def __init__(self, *, prompt: dict[str, Any], class_names: str | Sequence[str],
                  neck: dict[str, Any] | None = None, score_map_index: int | None = None,
                  text_encoder: dict[str, Any] | None = None,
                  context_decoder: dict[str, Any] | None = None, gamma: float = 1e-4,
-                 output_score_map: bool = True, synonyms: str = 'best') -> None:
+                 tau: float = 1.0, output_score_map: bool = True, synonyms: str = 'best') -> None:
         super().__init__()
         vocabulary = Vocabulary(read_class_names(class_names), synonyms)
-        self.score_map_index = score_map_index
+        self.score_map_index, self.tau = score_map_index, tau
         self.output_score_map = output_score_map
         self.neck = None
         if neck is not None:
@@ -78,13 +80,10 @@ class PixelTextNeck(BaseModule):
         self.text_encoder = MODELS.build(text_encoder) if text_encoder is not None else None
         self.prompt = MODELS.build(
             prompt, default_args=dict(text_encoder=self.text_encoder, texts=vocabulary.texts))
-        vocabulary.trees = self.prompt.lay_out(self.text_encoder, vocabulary.texts)
-        self.vocabulary = vocabulary
-        self.decoder_vocabulary = vocabulary
+        vocabulary.lay_out(self.prompt, self.text_encoder)
+        self.vocabulary = self.decoder_vocabulary = vocabulary
         self.kept_text = KeptText()
-        source = self.prompt if self.text_encoder is None else self.text_encoder
-        self.embed_dim: int = source.embed_dim
-
+        self.embed_dim: int = (self.text_encoder or self.prompt).embed_dim
         self.context_decoder = None
         if context_decoder is not None:
             self.context_decoder = MODELS.build(
@@ -104,9 +103,8 @@ class PixelTextNeck(BaseModule):
     def set_class_names(self, class_names: str | Sequence[str]) -> None:
         """Change the vocabulary of a built model; contexts and decoder carry over.
 
-        A wrapped neck that score maps are concatenated for takes as many as it was built for: a
-        vocabulary of that size takes their place too; with another size it goes on receiving those
-        of its own classes, and only the score map of the output follows.
+        A wrapped neck that score maps are concatenated for takes as many as it was built for, of a
+        new vocabulary of that size; with another it goes on receiving those of its own classes.
 
         Raises:
             ValueError: if the prompt is class-specific, or the names are faulty; the model is then
@@ -116,7 +114,7 @@ class PixelTextNeck(BaseModule):
             raise ValueError(f'{type(self.prompt).__name__} holds vectors of its own for every '
                              f'class; its {len(self.class_names)} names cannot be changed')
         vocabulary = Vocabulary(read_class_names(class_names), self.vocabulary.synonyms)
-        vocabulary.trees = self.prompt.lay_out(self.text_encoder, vocabulary.texts)
+        vocabulary.lay_out(self.prompt, self.text_encoder)
         self.vocabulary = vocabulary.to(self.vocabulary.class_of_text.device)
         self.kept_text.drop()
         if (self.score_map_index is None
@@ -147,7 +145,8 @@ class PixelTextNeck(BaseModule):
         score_map = self.score_map(self.decoder_vocabulary, tokens_BNC, dense_BCHW)
         outputs = ()
         if self.neck is not None:
-            outputs = tuple(self.neck(self._join(maps, score_map)))
+            maps = concatenate(maps, score_map / self.tau, self.score_map_index)
+            outputs = tuple(self.neck(maps))
         if not self.output_score_map:
             return outputs
         if self.vocabulary is not self.decoder_vocabulary:
@@ -186,20 +185,6 @@ class PixelTextNeck(BaseModule):
     def check_embed_dim(self, channels: int) -> None:
         """Raise a ValueError if the backbone's embeddings have other channels than the text's."""
         if channels != self.embed_dim:
-            raise ValueError(
-                f'the image is embedded in {channels} channels, the text in {self.embed_dim}; '
-                'use the image and text tower of one model, or set embed_dim of AlignedBackbone '
-                f'to {self.embed_dim}')
-
-    def _join(self, maps: list[Tensor], score_map: Tensor) -> list[Tensor]:
-        """The maps, one of them with the score map concatenated if the config asks for it."""
-        index, size = self.score_map_index, score_map.shape[2:]
-        if index is None:
-            return maps
-        if maps[index].shape[2:] != size:
-            fitting = [index for index, fmap in enumerate(maps) if fmap.shape[2:] == size]
-            raise ValueError(
-                f'score_map_index={index} is a map of {tuple(maps[index].shape[2:])} cells, but '
-                f'the dense embedding has {tuple(size)}; use '
-                f'{fitting or "a backbone with a map of that size"}')
-        return [*maps[:index], torch.cat([maps[index], score_map], dim=1), *maps[index + 1:]]
+            raise ValueError(f'the image is embedded in {channels} channels, the text in '
+                             f'{self.embed_dim}; use the image and text tower of one model, or set '
+                             f'embed_dim of AlignedBackbone to {self.embed_dim}')

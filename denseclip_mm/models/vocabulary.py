@@ -1,6 +1,6 @@
 """Class names: from what a config may say to texts, and from texts' scores back to classes.
 
-Shapes: B images, K classes, S texts (classes and their synonyms).
+Shapes: B images, K classes, S texts (classes and their synonyms), M prompts of a text.
 """
 
 import re
@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
 
+from denseclip_mm.models.transport import transport_shares
+from denseclip_mm.text import CLIPTextTower, Prompt
+
 import torch
 from mmseg.utils import dataset_aliases, get_classes
 from open_clip.tokenizer import _tokenizer
 from torch import Tensor, nn
 
-_REDUCTIONS = {'best': 'amax', 'mean': 'mean'}
+_REDUCTIONS = {'best': 'amax', 'mean': 'mean', 'transport': 'sum'}
 _LONGEST = 1000  # characters of a text: CLIP has 77 tokens, and takes minutes for 10^5 characters
 
 
@@ -24,15 +27,16 @@ class Vocabulary(nn.Module):
     Attributes:
         names: the K classes.
         texts: the S texts, the synonyms of a class one after the other.
-        class_of_text: (S,) class of each text.
-        trees: the prompt's layout of the texts.
+        class_of_text: (S * M,) class of each prompt of each text.
+        trees: the prompt's layout of the texts, once :meth:`lay_out` was called.
 
     Args:
         names: the K classes; ``a;b`` are synonyms.
-        synonyms: the score of a class is its texts' ``'best'`` or ``'mean'``.
+        synonyms: the score of a class is its prompts' ``'best'``, their ``'mean'``, or a mean
+            weighed in every cell by ``'transport'`` (:mod:`denseclip_mm.models.transport`).
 
     Raises:
-        ValueError: if ``synonyms`` is neither.
+        ValueError: if ``synonyms`` is none of these.
 
     Examples:
         >>> vocabulary = Vocabulary(['tree;bush', 'road'])
@@ -48,7 +52,7 @@ class Vocabulary(nn.Module):
     def __init__(self, names: list[str], synonyms: str = 'best') -> None:
         super().__init__()
         if synonyms not in _REDUCTIONS:
-            raise ValueError(f"synonyms must be 'best' or 'mean', got {synonyms!r}")
+            raise ValueError(f"synonyms must be 'best', 'mean' or 'transport', got {synonyms!r}")
         self.names = names
         self.synonyms = synonyms
         self.texts = [text for name in names for text in split_synonyms(name)]
@@ -56,10 +60,22 @@ class Vocabulary(nn.Module):
         owners = [index for index, name in enumerate(names) for _ in split_synonyms(name)]
         self.register_buffer('class_of_text', torch.tensor(owners), persistent=False)
 
+    def lay_out(self, prompt: Prompt, text_encoder: CLIPTextTower | None) -> None:
+        """Lay the texts out for a prompt.
+
+        Raises:
+            ValueError: if a text is too long for the tower.
+        """
+        self.trees = prompt.lay_out(text_encoder, self.texts)
+        self.class_of_text = self.class_of_text.repeat_interleave(prompt.num_prompts)
+
     def score_of_classes(self, score_BSHW: Tensor) -> Tensor:
-        """(B, S, H, W) scores of texts to (B, K, H, W) scores of classes."""
-        if len(self.texts) == len(self.names):
+        """(B, S * M, H, W) scores of the prompts to (B, K, H, W) scores of classes."""
+        if score_BSHW.shape[1] == len(self.names):
             return score_BSHW
+        if self.synonyms == 'transport':
+            score_BSHW = score_BSHW * transport_shares(
+                score_BSHW, self.class_of_text, len(self.names))
         index = self.class_of_text[:, None, None].expand_as(score_BSHW)
         score_BKHW = score_BSHW.new_zeros(
             (score_BSHW.shape[0], len(self.names), *score_BSHW.shape[2:]))
@@ -75,8 +91,8 @@ def read_class_names(class_names: str | Sequence[str]) -> list[str]:
     ``invalid_class_id`` that is left out.
 
     Args:
-        class_names: a dataset alias that mmseg knows ('ade20k', 'cityscapes', ...), a file, or the
-            names. ``a;b`` names one class by two synonyms.
+        class_names: a dataset alias that mmseg knows ('ade20k', 'cityscapes', ...), 'coco' (the 80
+            things, of mmdet), a file, or the names. ``a;b`` names one class by two synonyms.
 
     Returns:
         The names, as :func:`clean_name` gives them.
@@ -96,7 +112,7 @@ def read_class_names(class_names: str | Sequence[str]) -> list[str]:
     if isinstance(class_names, str):
         source = f'class_names={shorten(class_names, 200)!r}'
         if class_names in _aliases():
-            class_names = get_classes(class_names)
+            class_names = _coco() if class_names == 'coco' else get_classes(class_names)
         elif _is_file(class_names):
             class_names = _read_list(Path(class_names).expanduser(), source)
         else:
@@ -215,4 +231,13 @@ def _is_file(path: str) -> bool:
 
 
 def _aliases() -> set[str]:
-    return {alias for aliases in dataset_aliases.values() for alias in aliases}
+    return {'coco', *(alias for aliases in dataset_aliases.values() for alias in aliases)}
+
+
+def _coco() -> list[str]:
+    try:
+        from mmdet.evaluation import get_classes as classes_of_things
+    except ImportError:
+        raise ValueError("class_names='coco' are mmdet's, which is not installed: pip install "
+                         "'denseclip_mm[mmdet]' (or [onedl-mmdet])") from None
+    return classes_of_things('coco')

@@ -1,7 +1,7 @@
 """Learned context vectors around the class name.
 
-Shapes: B images, S texts, N contexts, T visual tokens, D width of the text tower, C embedding
-channels.
+Shapes: B images, S texts, M prompts of a text, N contexts, T visual tokens, D width of the text
+tower, C embedding channels.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,15 @@ class ContextPrompt(Prompt):
         class_specific: whether every text has contexts of its own.
         class_position: ``'end'``, ``'middle'`` (half of the contexts on each side) or ``'front'``.
         full_stop: end each prompt with '.', as CoOp does.
+        num_prompts: M, prompts of each text, every one with contexts of its own.
 
     Raises:
-        ValueError: if ``class_position`` is none of these, or there is no context.
+        ValueError: if ``class_position`` is none of these, or there is no context or no prompt.
     """
 
     def __init__(self, *, text_encoder: CLIPTextTower, texts: Sequence[str], num_context: int,
-                 class_specific: bool, class_position: str, full_stop: bool) -> None:
+                 class_specific: bool, class_position: str, full_stop: bool,
+                 num_prompts: int = 1) -> None:
         super().__init__()
         if class_position not in ('end', 'middle', 'front'):
             raise ValueError(f"class_position must be 'end', 'middle' or 'front', got "
@@ -38,26 +40,31 @@ class ContextPrompt(Prompt):
         if num_context < 1:
             raise ValueError(f'num_context={num_context} is too few; at least one context is '
                              'needed')
+        if num_prompts < 1:
+            raise ValueError(f'num_prompts={num_prompts} is too few; 1 is the usual prompt')
+        self.num_prompts = num_prompts
         self.num_context = num_context
+        self.num_before = {'end': num_context, 'middle': num_context // 2, 'front': 0}[
+            class_position]
         self.class_specific = class_specific
-        self.class_position = class_position
         self.full_stop = full_stop
 
     def lay_out(self, text_encoder: CLIPTextTower, texts: Sequence[str]) -> nn.ModuleList:
-        """Token trees of S prompts.
+        """Token trees of S * M prompts, those of a text one after the other.
 
         Raises:
             ValueError: if a prompt has more tokens than the tower has positions.
         """
         count = self.num_context
-        before = {'end': count, 'middle': count // 2, 'front': 0}[self.class_position]
         stop = text_encoder.tokenize('.') if self.full_stop else []
         prompts = []
-        for index, text in enumerate(texts):
-            first = text_encoder.vocab_size + (index * count if self.class_specific else 0)
+        for index, text in enumerate(text for text in texts for _ in range(self.num_prompts)):
+            place = index if self.class_specific else index % self.num_prompts
+            first = text_encoder.vocab_size + place * count
             contexts = list(range(first, first + count))
             prompts.append(text_encoder.prompt(
-                contexts[:before], text_encoder.tokenize(text), contexts[before:], stop))
+                contexts[:self.num_before], text_encoder.tokenize(text),
+                contexts[self.num_before:], stop))
             text_encoder.check_length(len(prompts[-1]), f'{text!r} with {count} contexts')
         return grow_trees(prompts)
 
@@ -67,8 +74,14 @@ class LearnedContext(ContextPrompt):
 
     DenseCLIP's prompt is the default: 8 unified contexts, the name at the end, no full stop.
 
+    Several prompts of a class are learned with ``num_prompts``, as in ProDA (Lu et al. 2022), whose
+    classifier is their mean, and PLOT (Chen et al. 2023), which compares them by optimal transport;
+    the neck's ``synonyms`` says how their scores become one. (Not here: ProDA's loss on the
+    distribution of the prompts.)
+
     Attributes:
-        contexts: (N, D) unified, or (S, N, D) class-specific.
+        contexts: (N, D) unified, or (S, N, D) class-specific; with several prompts (M, N, D) or
+            (S, M, N, D).
 
     Args:
         num_context: N; by default 8, or the number of tokens of ``init_words``.
@@ -78,10 +91,11 @@ class LearnedContext(ContextPrompt):
         init_words: words whose token embeddings the contexts start from, such as 'a photo of a'.
         std: standard deviation of the truncated normal that contexts start from otherwise
             (DenseCLIP 1, CoOp 0.02).
+        num_prompts: M, prompts of each text, every one with contexts of its own.
 
     Raises:
-        ValueError: if an option is not one of the above, or ``num_context`` and ``init_words``
-            disagree.
+        ValueError: if an option is not one of the above, ``num_context`` and ``init_words``
+            disagree, or several prompts would start from the same words and stay the same.
 
     Examples:
         >>> tower = CLIPTextTower(model='DemoCLIP', pretrained='demo')
@@ -97,7 +111,7 @@ class LearnedContext(ContextPrompt):
     def __init__(self, *, text_encoder: CLIPTextTower, texts: Sequence[str],
                  num_context: int | None = None, class_specific: bool = False,
                  class_position: str = 'end', init_words: str | None = None,
-                 full_stop: bool = False, std: float = 1.0) -> None:
+                 full_stop: bool = False, std: float = 1.0, num_prompts: int = 1) -> None:
         words = text_encoder.tokenize(init_words) if init_words is not None else None
         if num_context is None:
             num_context = 8 if words is None else len(words)
@@ -105,13 +119,16 @@ class LearnedContext(ContextPrompt):
             raise ValueError(f'num_context={num_context} contexts cannot start from init_words='
                              f'{init_words!r}, which are {len(words)} tokens; leave num_context '
                              'out')
+        if words and num_prompts > 1:
+            raise ValueError(f'num_prompts={num_prompts} prompts that start from the same '
+                             f'init_words={init_words!r} would stay the same; leave init_words out')
         super().__init__(text_encoder=text_encoder, texts=texts, num_context=num_context,
                          class_specific=class_specific, class_position=class_position,
-                         full_stop=full_stop)
+                         full_stop=full_stop, num_prompts=num_prompts)
         self.std = std
         self.words = words
-        shape = (len(texts), num_context) if class_specific else (num_context, )
-        self.contexts = nn.Parameter(torch.empty(*shape, text_encoder.width))
+        owners = [len(texts)] * class_specific + [num_prompts] * (num_prompts > 1)
+        self.contexts = nn.Parameter(torch.empty(*owners, num_context, text_encoder.width))
         nn.init.trunc_normal_(self.contexts, std=std, a=-2 * std, b=2 * std)
 
     def start_from_words(self, text_encoder: CLIPTextTower) -> None:
@@ -121,9 +138,14 @@ class LearnedContext(ContextPrompt):
             with torch.no_grad():
                 self.contexts.copy_(table[self.words].expand_as(self.contexts))
 
+    def vectors(self, text_encoder: CLIPTextTower) -> Tensor:
+        """The vectors that the tower is given, of the shape of ``contexts``."""
+        return self.contexts
+
     def forward(self, text_encoder: CLIPTextTower, trees: nn.ModuleList,
                 visual_BTC: Tensor | None = None) -> Tensor:
-        """Text embeddings (1, S, C), not normalised."""
+        """Text embeddings (1, S * M, C), not normalised."""
         # A view of a parameter would ask for gradients even where none are recorded, which
         # PyTorch's FLOP counter does not take.
-        return text_encoder(trees, self.contexts.reshape(1, -1, text_encoder.width).clone())
+        vectors = self.vectors(text_encoder).reshape(1, -1, text_encoder.width).clone()
+        return text_encoder(trees, vectors)

@@ -3,7 +3,7 @@
 Here are the base class and the prompts without anything to learn; ``contexts`` and, above the
 context decoder, ``denseclip_mm.models.image_prompts`` have the others.
 
-Shapes: B images, S texts, M templates, T visual tokens, C embedding channels.
+Shapes: B images, S texts, M templates or prompts, T visual tokens, C embedding channels.
 """
 
 from collections.abc import Sequence
@@ -34,10 +34,13 @@ class Prompt(nn.Module):
             be changed.
         depends_on_image: whether :meth:`forward` takes visual tokens, and gives embeddings for
             each image.
+        num_prompts: M, the embeddings of each text that :meth:`forward` gives; the neck makes one
+            score of those of a class.
     """
 
     class_specific = False
     depends_on_image = False
+    num_prompts = 1
 
     def lay_out(self, text_encoder: CLIPTextTower, texts: Sequence[str]) -> nn.ModuleList:
         """Texts as token trees (:func:`denseclip_mm.text.tree.grow_trees`).
@@ -61,7 +64,8 @@ class Prompt(nn.Module):
                 not depend on the image.
 
         Returns:
-            (B, S, C) if the prompt depends on the image, else (1, S, C); of any length.
+            (B, S * M, C) if the prompt depends on the image, else (1, S * M, C), the M of a text
+            one after the other; of any length.
         """
         raise NotImplementedError
 
@@ -133,12 +137,13 @@ class TextEmbeddings(Prompt):
     """Text embeddings computed elsewhere; there is no text tower.
 
     Attributes:
-        embeddings: (S, C) buffer, so that checkpoints carry it.
+        embeddings: (S * M, C) buffer, so that checkpoints carry it.
 
     Args:
         embed_dim: C.
-        path: ``.npy`` or ``torch.save`` file with an (S, C) array in the order of the class names,
-            read in :meth:`init_weights`; None if a checkpoint will bring the embeddings.
+        path: ``.npy`` or ``torch.save`` file with an (S * M, C) array in the order of the class
+            names, read in :meth:`init_weights`; None if a checkpoint will bring the embeddings.
+        num_prompts: M, rows of each text, one after the other.
         texts: class names and synonyms.
         text_encoder: must be None.
 
@@ -149,20 +154,21 @@ class TextEmbeddings(Prompt):
     class_specific = True
 
     def __init__(self, *, embed_dim: int, texts: Sequence[str], path: str | None = None,
-                 text_encoder: None = None) -> None:
+                 num_prompts: int = 1, text_encoder: None = None) -> None:
         super().__init__()
         if text_encoder is not None:
             raise ValueError('prompt TextEmbeddings takes no text tower; set text_encoder=None')
         self.path = path
         self.embed_dim = embed_dim
-        self.register_buffer('embeddings', torch.zeros(len(texts), embed_dim))
+        self.num_prompts = num_prompts
+        self.register_buffer('embeddings', torch.zeros(len(texts) * num_prompts, embed_dim))
 
     def init_weights(self) -> None:
         """Read the file.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it does not hold one finite row of ``embed_dim`` numbers for each text.
+            ValueError: if it does not hold M finite rows of ``embed_dim`` numbers for each text.
         """
         if self.path is None:
             return
@@ -181,5 +187,5 @@ class TextEmbeddings(Prompt):
 
     def forward(self, text_encoder: None, trees: nn.ModuleList,
                 visual_BTC: Tensor | None = None) -> Tensor:
-        """Text embeddings (1, S, C), as given."""
+        """Text embeddings (1, S * M, C), as given."""
         return self.embeddings[None]

@@ -196,6 +196,6 @@ def _require_transformer(model: str | dict[str, Any], text: dict[str, Any]) -> N
         reason = f'reads its embedding by pool_type={text["pool_type"]!r}, not at a token'
     if reason:
         raise ValueError(
-            f'the text tower of {model!r} {reason}; CLIPTextTower runs the transformer of '
-            'open_clip. Without a text tower: compute the texts elsewhere, and give them by '
+            f"the text tower of {model!r} {reason}; CLIPTextTower runs open_clip's own "
+            'transformer. Without a text tower: compute the texts elsewhere, and give them by '
             "prompt=dict(type='TextEmbeddings', ...)")

@@ -1,6 +1,6 @@
 """Names that a model was not built for."""
 
-from denseclip_mm.apis.open_vocabulary import answer_names
+from denseclip_mm.apis.open_vocabulary import answer_names, mix_heads
 
 import pytest
 import torch
@@ -107,3 +107,47 @@ def test_a_cascade_refuses(tiny_resnet: dict) -> None:
 def test_models_without_a_score_map_refuse() -> None:
     with pytest.raises(ValueError, match='names need a score map'):
         answer_names(torch.nn.Identity(), OTHER)
+
+
+@torch.no_grad()
+def probabilities(model: torch.nn.Module, image: torch.Tensor,
+                  names: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the decoder with its own classes, and of the score map, at the decoder's size."""
+    decoded = model.decode_head(model.extract_feat(image)).softmax(1)
+    scores = model.neck.score_map(answer_names(model, names).neck.vocabulary,
+                                  *visual(model, image))
+    logits = torch.nn.functional.interpolate(scores / 0.5, decoded.shape[2:], mode='bilinear')
+    return decoded[0], logits.softmax(1)[0]
+
+
+@pytest.mark.parametrize('output_score_map', [True, False])
+@pytest.mark.parametrize('names', [None, ['bus', 'dog', 'sea'], ['sky', 'bus', 'cat', 'snow']])
+@torch.no_grad()
+def test_an_ensemble_name_by_name(names: list[str] | None, output_score_map: bool,
+                                  tiny_resnet: dict) -> None:
+    model, image = build(tiny_resnet, output_score_map=output_score_map), torch.randn(1, 3, 64, 96)
+    if not output_score_map:
+        model.auxiliary_head.tau = 0.5
+    view = mix_heads(model, (0.35, 0.8), class_names=names, unlabelled=['sky'])
+    decoded, mapped = probabilities(model, image, names or NAMES)
+    expected = []
+    for place, name in enumerate(names or NAMES):
+        weight = 0.35 if name in ('cat', 'dog') else 0.8
+        own = decoded[NAMES.index(name)] if name in NAMES else 0  # sky: decoded, but no label
+        expected.append((1 - weight) * own + weight * mapped[place])
+    log = torch.stack(expected).log()
+    torch.testing.assert_close(view.decode_head(view.extract_feat(image))[0], log)
+    result = predict(view, image)
+    assert torch.equal(result.pred_sem_seg.data[0], torch.nn.functional.interpolate(
+        log[None], (64, 96), mode='bilinear')[0].argmax(0))
+    assert model.neck.class_names == NAMES and len(predict(model, image).seg_logits.data) == 3
+
+
+def test_what_an_ensemble_refuses(tiny_resnet: dict) -> None:
+    model = build(tiny_resnet)
+    with pytest.raises(ValueError, match=r'weights \(0.5, 1.5\) of the score map'):
+        mix_heads(model, (0.5, 1.5))
+    with pytest.raises(ValueError, match="'sea' is said to have no label"):
+        mix_heads(model, (0.5, 1), unlabelled=['sea'])
+    with pytest.raises(ValueError, match='needs a decode head with fixed classes'):
+        mix_heads(answer_names(model, OTHER), (0.5, 1))

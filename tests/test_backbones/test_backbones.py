@@ -379,6 +379,32 @@ def test_dense_attention_pool(grid: tuple[int, int], size: tuple[int, int]) -> N
         close(ours, theirs)
 
 
+@pytest.mark.parametrize('size', [(3, 5), (1, 2), (5, 5)])
+def test_cropped_positions_are_the_table_s_top_left(size: tuple[int, int]) -> None:
+    """As a pool of just these rows; where a map is larger, the side that it exceeds is enlarged."""
+    pool = randomise(DenseAttentionPool(in_channels=32, embed_dim=12, num_heads=4, grid=(4, 6),
+                                        positions='cropped'))
+    table = pool.positional_embedding.detach()
+    cells = table[1:].reshape(4, 6, 32)
+    if size[0] > 4:  # along rows alone
+        cells = F.interpolate(cells.permute(1, 2, 0), size=size[0], mode='linear').permute(2, 0, 1)
+    rows = [table[:1], *(cells[row, :size[1]] for row in range(size[0]))]
+    plain = DenseAttentionPool(in_channels=32, embed_dim=12, num_heads=4, grid=size)
+    plain.load_state_dict({**pool.state_dict(), 'positional_embedding': torch.cat(rows),
+                           'position_grid': torch.tensor(size)})
+    fmap = torch.randn(2, 32, *size)
+    with torch.no_grad():
+        for ours, theirs in zip(pool(fmap), plain(fmap), strict=True):
+            close(ours, theirs)
+
+
+def test_positions_are_interpolated_or_cropped(tiny_resnet: dict) -> None:
+    backbone = CLIPResNet(model=tiny_resnet, positions='cropped')
+    assert backbone.tower.attnpool.positions == 'cropped'
+    with pytest.raises(ValueError, match=r"'interpolated' or 'cropped', got 'croped'"):
+        CLIPResNet(model=tiny_resnet, positions='croped')
+
+
 @pytest.mark.parametrize(('grid', 'size'), [((4, 4), (4, 4)), ((2, 6), (3, 5))])
 def test_value_embedding_of_a_pool_is_one_linear_map_of_each_cell(
         grid: tuple[int, int], size: tuple[int, int]) -> None:

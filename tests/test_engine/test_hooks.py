@@ -295,6 +295,22 @@ def test_batches_without_a_label(tiny_resnet: dict, tmp_path: Path, model_config
     assert lines[1] == '3 of 5 batches had no label'
 
 
+@pytest.mark.parametrize(('options', 'owners'), [
+    (dict(init_words='a photo of a'), ['all classes']),
+    (dict(init_words='a photo of a', class_specific=True), NAMES)])
+def test_words_that_were_learned_are_logged(options: dict, owners: list[str], tiny_resnet: dict,
+                                            model_config, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    logger = SimpleNamespace(info=lines.append)
+    hook = HOOKS.build(dict(type='PromptWordsHook'))
+    for prompt in (dict(type='DiscreteContext', **options), dict(type='LearnedContext')):
+        model = MODELS.build(merged(model_config(tiny_resnet, NAMES), dict(
+            neck=dict(prompt=dict(_delete_=True, **prompt)))))
+        model.neck.prompt.start_from_words(model.neck.text_encoder)
+        hook.after_train(SimpleNamespace(model=Wrapper(model), logger=logger))
+    assert lines == [f"the prompt of {owner} reads 'a photo of a {{}}'" for owner in owners]
+
+
 def test_a_learning_rate_that_is_too_high(tmp_path: Path, small_demo: str, run_tool) -> None:
     """The tool ends in one line, with the hook of the default configs."""
     config = tmp_path / 'hot.py'

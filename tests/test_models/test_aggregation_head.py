@@ -7,6 +7,7 @@ from denseclip_mm.models.aggregation_head import CostAggregationHead, convex_ups
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
 from mmseg.models import BaseSegmentor
 from mmseg.registry import MODELS
@@ -213,3 +214,18 @@ def test_a_view_answers_new_names_by_the_same_head(model: BaseSegmentor) -> None
     close(encode_decode(answer_names(model, NAMES), images), encode_decode(model, images))
     by_score_map = encode_decode(answer_names(model, both, by_score_map=True), images)
     close(by_score_map, F.interpolate(score_map / 0.07, (64, 96), mode='bilinear'))
+
+
+@torch.no_grad()
+def test_windows_of_new_names_are_averaged(model: BaseSegmentor) -> None:
+    """Slide inference of a view, whose classes are more than the model's."""
+    view = answer_names(model, [*OTHER, 'road'])
+    images = torch.randn(1, 3, 64, 96)
+    meta = [dict(img_shape=(64, 96), ori_shape=(64, 96), pad_shape=(64, 96))]
+    view.test_cfg = ConfigDict(mode='slide', crop_size=(64, 64), stride=(32, 32))
+    left, right = (encode_decode(view, images[..., start:start + 64]) for start in (0, 32))
+    expected = torch.zeros(1, 5, 64, 96)
+    expected[..., :64] += left
+    expected[..., 32:] += right
+    expected[..., 32:64] /= 2
+    close(view.inference(images, meta), expected)

@@ -105,10 +105,32 @@ def test_without_a_neck_the_score_map_is_all(tiny_resnet: dict) -> None:
         close(neck(inputs), [score_map(neck, inputs, OTHER_NAMES[:3])])
 
 
-@pytest.mark.parametrize('option', [dict(score_map_index=3), dict(output_score_map=False)])
-def test_options_that_need_a_neck(option: dict, tiny_resnet: dict) -> None:
-    with pytest.raises(ValueError, match='without a neck the score map is the only output'):
-        build(tiny_resnet, **{**dict(neck=None, score_map_index=None), **option})
+@pytest.mark.parametrize(('options', 'fault'), [
+    (dict(neck=None, score_map_index=3), 'without a neck there is no map that the score map'),
+    (dict(neck=None, score_map_index=None, output_score_map=False), 'would go nowhere'),
+    (dict(score_map_index=None, output_score_map=False), 'would go nowhere')])
+def test_a_score_map_that_goes_nowhere(options: dict, fault: str, tiny_resnet: dict) -> None:
+    with pytest.raises(ValueError, match=fault):
+        build(tiny_resnet, **options)
+
+
+@torch.no_grad()
+def test_a_score_map_beside_the_neck(tiny_resnet: dict) -> None:
+    """Without ``score_map_index`` the neck gets the maps as they are, and other names follow."""
+    neck, inputs = build(tiny_resnet, score_map_index=None), features()
+    close(neck(inputs), [*neck.neck(inputs[:-1]), score_map(neck, inputs, NAMES)])
+    for names in (OTHER_NAMES[:3], OTHER_NAMES):
+        neck.set_class_names(names)
+        close(neck(inputs), [*neck.neck(inputs[:-1]), score_map(neck, inputs, names)])
+
+
+def test_tau_divides_what_is_concatenated_alone(tiny_resnet: dict) -> None:
+    """As a neck without it, whose weights for the score map are larger."""
+    cold, plain = build(tiny_resnet, tau=0.25), build(tiny_resnet)
+    plain.load_state_dict(cold.state_dict())
+    with torch.no_grad():
+        plain.neck.lateral_convs[3].conv.weight[:, -len(NAMES):] /= 0.25
+        close(cold(features()), plain(features()))
 
 
 IMAGE_INDEPENDENT = {name: changes for name, changes in VARIANTS.items()
@@ -217,7 +239,7 @@ def test_a_class_may_score_as_the_mean_of_its_synonyms(tiny_resnet: dict) -> Non
 
 
 def test_unknown_reduction_of_synonyms(tiny_resnet: dict) -> None:
-    with pytest.raises(ValueError, match="synonyms must be 'best' or 'mean', got 'max'"):
+    with pytest.raises(ValueError, match="must be 'best', 'mean' or 'transport', got 'max'"):
         build(tiny_resnet, synonyms='max')
 
 
@@ -605,5 +627,5 @@ def test_embeddings_of_another_size(tiny_resnet: dict) -> None:
 
 
 def test_unknown_keyword(tiny_resnet: dict) -> None:
-    with pytest.raises(TypeError, match='tau'):
-        build(tiny_resnet, tau=0.07)
+    with pytest.raises(TypeError, match='taw'):
+        build(tiny_resnet, taw=0.07)

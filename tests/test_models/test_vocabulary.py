@@ -1,6 +1,7 @@
 """Class names from aliases, files and lists; what is refused, and how."""
 
 import re
+import sys
 from pathlib import Path
 
 from denseclip_mm.models.class_order import another_order
@@ -32,6 +33,15 @@ def test_alias_gives_the_names_of_the_dataset_in_its_order(alias: str, dataset: 
 def test_names_of_the_alias_are_trimmed() -> None:
     """ADE20K's list in mmseg has 'bed ', which is another text to a tokenizer."""
     assert read_class_names('ade20k')[7] == 'bed'
+
+
+def test_coco_is_mmdet_s_with_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    coco = pytest.importorskip('mmdet.datasets').CocoDataset
+    assert tuple(read_class_names('coco')) == coco.METAINFO['classes']
+    assert parse_class_names('coco') == 'coco'
+    monkeypatch.setitem(sys.modules, 'mmdet.evaluation', None)
+    with pytest.raises(ValueError, match=r"mmdet's, which is not installed: pip install '.*mmdet"):
+        read_class_names('coco')
 
 
 def test_every_alias_in_the_configs_is_known() -> None:

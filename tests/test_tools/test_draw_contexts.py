@@ -23,7 +23,9 @@ WORDS = 'a photo of a'
 PROMPTS = {
     'unified': dict(type='LearnedContext', num_context=4),
     'class-specific': dict(type='LearnedContext', num_context=4, class_specific=True),
+    'several': dict(type='LearnedContext', num_context=4, num_prompts=2),
     'conditional': dict(type='ConditionalContext', num_context=4),
+    'discrete': dict(type='DiscreteContext', num_context=4),
     'visual': dict(type='VisualContext', num_context=4, width=8, num_heads=2, num_layers=1),
     'template': dict(type='TemplatePrompt'),
 }
@@ -163,6 +165,27 @@ def test_class_specific_contexts(save, draw, tmp_path):
     assert cv2.imread(str(tmp_path / 'all.png')).shape[1] > few.shape[1]
 
 
+def test_each_of_several_prompts_has_a_table(save, draw) -> None:
+    save('several')
+    output = draw('config.py', 'model.pth', 'x.png', '--top', '1')
+    assert re.findall('contexts of (.*)', output) == [
+        'all classes, prompt 1', 'all classes, prompt 2']
+    for index in range(2):
+        words = np.roll(WORDS.split(), -index)
+        assert table_of(output, f'all classes, prompt {index + 1}') == [
+            [(word, '0.000')] for word in words]
+
+
+def test_words_are_read(save, draw, tmp_path):
+    """What the tower is given, however far the contexts have moved from it."""
+    neck = save('discrete')
+    neck.prompt.contexts.data *= 3
+    torch.save({f'neck.{key}': value for key, value in neck.state_dict().items()},
+               tmp_path / 'model.pth')
+    table = table_of(draw('config.py', 'model.pth', 'x.png'), f"all classes: '{WORDS} {{}}'")
+    assert [row[0] for row in table] == [(word, '0.000') for word in WORDS.split()]
+
+
 def test_dark_cells_are_near_ones(draw, save, tmp_path):
     """A cell of distance 0 has the darkest blue, the farthest one the lightest."""
     save('unified')
@@ -176,7 +199,7 @@ def test_dark_cells_are_near_ones(draw, save, tmp_path):
 
 @pytest.mark.parametrize(('name', 'words', 'message'), [
     ('visual', [], 'config.py has no learned contexts: VisualContext reads its contexts from each '
-                   'image and has none of its own; LearnedContext and ConditionalContext have'),
+                   'image and has none of its own; LearnedContext, DiscreteContext and Con'),
     ('template', [], 'config.py has no learned contexts: TemplatePrompt learns nothing'),
     ('unified', ['--classes', 'cat'], 'the classes share their contexts; leave --classes out'),
     ('unified', ['--top', '0'], 'cannot list the 0 nearest tokens'),

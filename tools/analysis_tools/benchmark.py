@@ -32,7 +32,7 @@ from denseclip_mm.files import whole_file
 from denseclip_mm.models.image_prompts import ConditionalContext, VisualContext
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
-from denseclip_mm.text import CLIPTextTower, LearnedContext, TokenTree
+from denseclip_mm.text import CLIPTextTower, DiscreteContext, LearnedContext, TokenTree
 
 import numpy as np
 import open_clip
@@ -180,8 +180,10 @@ class Bench:
 
         @torch.no_grad()
         def step() -> None:
+            # New samples, since results stay in them.
+            fresh = [SegDataSample(metainfo=each.metainfo) for each in samples]
             with self.autocast(self.amp):
-                model(images, samples, mode='predict')
+                model(images, fresh, mode='predict')
         return step
 
     def train(self, name: str, changes: dict[str, Any] | None = None, *, frozen: bool = True,
@@ -203,10 +205,11 @@ class Bench:
             optimizer.step()
         return step
 
-    def text(self, names: list[str], tower: type[CLIPTextTower] = CLIPTextTower) -> Step:
+    def text(self, names: list[str], tower: type[CLIPTextTower] = CLIPTextTower,
+             kind: type[LearnedContext] = LearnedContext, **options: Any) -> Step:
         """Text of 8 learned contexts, and their gradient."""
         encoder = tower(model='RN50-quickgelu').to(self.device)
-        prompt = LearnedContext(text_encoder=encoder, texts=names).to(self.device)
+        prompt = kind(text_encoder=encoder, texts=names, **options).to(self.device)
         trees = prompt.lay_out(encoder, names).to(self.device)
 
         def step() -> None:
@@ -290,6 +293,19 @@ class Bench:
                     self.train, r50, amp=torch.bfloat16, layout=torch.channels_last)},
             'text': {'padded to the longest name': partial(self.text, ade, PaddedTextTower),
                      'token tree': partial(self.text, ade)},
+            'text-several': {
+                'one prompt': partial(self.text, ade),
+                '4 prompts': partial(self.text, ade, num_prompts=4),
+                'discrete': partial(self.text, ade, kind=DiscreteContext)},
+            'infer-several': {
+                'one prompt': partial(self.infer, r50),
+                **{f'4 prompts, {each}': partial(self.infer, r50, {
+                    'model.neck.prompt.num_prompts': 4, 'model.neck.synonyms': each})
+                   for each in ('best', 'mean', 'transport')}},
+            'train-several': {
+                'one prompt': partial(self.train, r50),
+                '4 prompts, transport': partial(self.train, r50, {
+                    'model.neck.prompt.num_prompts': 4, 'model.neck.synonyms': 'transport'})},
             'text-1200': {'150 names': partial(self.text, many[::8]),
                           '1200 names': partial(self.text, many)},
             'text-cocoop': {

@@ -5,7 +5,7 @@ python tools/analysis_tools/draw_contexts.py CONFIG CHECKPOINT OUT.png --top 5
 
 Distances are Euclidean, in the space of token embeddings (Zhou et al. 2022, Table 4). 'photo-' is a
 token that more of a word follows. Contexts of ConditionalContext are drawn as they are before an
-image shifts them.
+image shifts them; those of DiscreteContext are words, which the titles say.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,14 @@ from denseclip_mm.apis.config import load_config
 from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import split_synonyms
+from denseclip_mm.text import DiscreteContext
 from denseclip_mm.text.nearest import nearest_tokens
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from mmseg.registry import MODELS
+from torch import Tensor
 
 Nearest = list[list[tuple[str, float]]]
 
@@ -47,8 +49,8 @@ def load_neck(config: str, checkpoint: str) -> denseclip_mm.PixelTextNeck:
         prompt = type(neck.prompt).__name__
         why = ('reads its contexts from each image and has none of its own'
                if neck.prompt.depends_on_image else 'learns nothing')
-        raise ValueError(f'{config} has no learned contexts: {prompt} {why}; LearnedContext and '
-                         'ConditionalContext have some')
+        raise ValueError(f'{config} has no learned contexts: {prompt} {why}; LearnedContext, '
+                         'DiscreteContext and ConditionalContext have some')
     load_checkpoint(neck, checkpoint, prefix='neck.')
     return neck
 
@@ -60,11 +62,11 @@ def nearest_of_texts(neck: denseclip_mm.PixelTextNeck, classes: list[str] | None
     Raises:
         ValueError: if a class is none of the model's, or all share their contexts.
     """
-    contexts = neck.prompt.contexts
+    contexts = neck.prompt.vectors(neck.text_encoder)
     if not neck.prompt.class_specific:
         if classes is not None:
             raise ValueError('the classes share their contexts; leave --classes out')
-        return {'all classes': nearest_tokens(neck.text_encoder, contexts, top)}
+        return nearest_of_prompts('all classes', 0, contexts, neck, top)
     names = neck.class_names
     missing = [name for name in classes or [] if name not in names]
     if missing:
@@ -73,9 +75,23 @@ def nearest_of_texts(neck: denseclip_mm.PixelTextNeck, classes: list[str] | None
         classes = names[:3]
         if len(names) > 3:
             print(f'the first 3 of {len(names)} classes; choose others with --classes\n')
-    texts = [text for name in classes for text in split_synonyms(name)]
-    return {text: nearest_tokens(neck.text_encoder, contexts[neck.vocabulary.texts.index(text)],
-                                 top) for text in texts}
+    tables = {}
+    for text in (text for name in classes for text in split_synonyms(name)):
+        place = neck.vocabulary.texts.index(text)
+        tables |= nearest_of_prompts(text, place, contexts[place], neck, top)
+    return tables
+
+
+def nearest_of_prompts(owner: str, place: int, contexts: Tensor,
+                       neck: denseclip_mm.PixelTextNeck, top: int) -> dict[str, Nearest]:
+    """The nearest tokens of an owner's prompts, by title; words are in it as they read."""
+    if isinstance(neck.prompt, DiscreteContext):
+        owner = f'{owner}: {neck.prompt.templates(neck.text_encoder)[place]!r}'
+    count = neck.prompt.num_prompts
+    titles = [owner] if count == 1 else [f'{owner}, prompt {index + 1}' for index in range(count)]
+    prompts = contexts.unflatten(0, (count, -1)) if contexts.dim() == 2 else contexts
+    return {title: nearest_tokens(neck.text_encoder, vectors, top)
+            for title, vectors in zip(titles, prompts, strict=True)}
 
 
 def tabulate(nearest: Nearest) -> str:
