@@ -146,6 +146,18 @@ def normalisation(model: str | dict[str, Any],
     return None
 
 
+def normalisations(model: str | dict[str, Any]) -> list[tuple[tuple[float, ...], ...]]:
+    """The pairs of mean and standard deviation of the weights that open_clip knows of a model.
+
+    Examples:
+        >>> len(normalisations('ViT-L-14')), len(normalisations('RN50'))
+        (2, 1)
+    """
+    tags = open_clip.list_pretrained_tags_by_model(model) if isinstance(model, str) else []
+    return sorted({tuple(normalisation(model, tag)[key] for key in ('mean', 'std'))
+                   for tag in tags})
+
+
 def _check_activation(model: str | dict[str, Any], pretrained: str, quick_gelu: bool,
                       trained_quick_gelu: bool) -> None:
     if quick_gelu == trained_quick_gelu:

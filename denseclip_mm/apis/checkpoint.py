@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+from denseclip_mm.apis.towers import check_text_tower
 from denseclip_mm.files import check_finite, read_state_dict, read_tensors
 from denseclip_mm.models.class_order import another_order
 from denseclip_mm.models.neck import PixelTextNeck
@@ -147,8 +148,8 @@ def start_zero_shot(model: BaseSegmentor) -> None:
 
     Raises:
         FileNotFoundError: if the weights are not to be had.
-        ValueError: if its neck or head has something to learn, or weights or text embeddings are in
-            a checkpoint.
+        ValueError: if its neck or head has something to learn, weights or text embeddings are in
+            a checkpoint, or its towers are not of one CLIP.
     """
     learned = [name for name, parameter in model.named_parameters()
                if parameter.requires_grad and name.startswith(('neck.', 'decode_head.'))]
@@ -160,6 +161,7 @@ def start_zero_shot(model: BaseSegmentor) -> None:
             isinstance(prompt, TextEmbeddings) and prompt.path is None):
         raise ValueError('the config of this model names no pretrained weights; give the '
                          'checkpoint that holds them')
+    check_text_tower(model)
     with _quiet():
         model.init_weights()
 

@@ -7,8 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.backbones.tower import CLIPTower
-from denseclip_mm.clip import normalisation
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.vocabulary import clean_name
 
@@ -17,7 +15,6 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS
 from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS
-from torch import nn
 
 _KINDS = {  # of what mmengine takes for granted
     dict: ('model', 'optim_wrapper', 'default_hooks', 'env_cfg', 'randomness', 'visualizer',
@@ -192,28 +189,6 @@ def classes_of(model: BaseSegmentor, meta: dict[str, Any]) -> tuple[list[str], l
             names = [f'class {index}' for index in range(model.num_classes)]
     colours = [colour_of.get(clean_name(name)) for name in names]
     return names, None if None in colours else [tuple(map(int, colour)) for colour in colours]
-
-
-def check_pixels(model: nn.Module) -> None:
-    """Refuse a model that gets its pixels otherwise than its CLIP weights were trained with.
-
-    Args:
-        model: a segmentor; one without a CLIP image tower, or with weights that do not tell, is
-            passed over.
-
-    Raises:
-        ValueError: if mean or standard deviation of its data preprocessor are others; says which.
-    """
-    pixels, tower = getattr(model, 'data_preprocessor', None), getattr(model, 'backbone', None)
-    if not isinstance(tower, CLIPTower) or getattr(pixels, 'mean', None) is None:
-        return
-    for key, wanted in (normalisation(tower.model, tower.pretrained) or {}).items():
-        got = [round(number, 4) for number in getattr(pixels, key).flatten().tolist()]
-        wanted = [round(255 * number, 4) for number in wanted]
-        if len(got) != 3 or any(abs(a - b) > 0.5 for a, b in zip(got, wanted, strict=True)):
-            raise ValueError(f'data_preprocessor has {key}={got}, but the weights '
-                             f'{tower.pretrained!r} of {tower.model!r} were trained with {wanted}; '
-                             f'write model.data_preprocessor.{key}={wanted}')
 
 
 def launch_on_cpu(cfg: Config) -> None:

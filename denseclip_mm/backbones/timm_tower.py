@@ -86,7 +86,7 @@ class CLIPTIMMBackbone(CLIPTower):
         trunk, vision = tower.trunk, self.config['vision_cfg']
         name, kind = vision['timm_model_name'], type(trunk).__name__
         if not isinstance(trunk, VisionTransformer | Eva | ConvNeXt | FastVit):
-            raise ValueError(f'the image tower of {self.model!r} is the {kind} {name!r} of timm; '
+            raise ValueError(f'the image tower of {self.model!r} is the {kind} of timm; '
                              'CLIPTIMMBackbone takes ViTs (timm: VisionTransformer, Eva), '
                              'ConvNeXt and FastVit')
         is_vit = hasattr(trunk, 'blocks')

@@ -34,6 +34,21 @@ def run(block: nn.Module, x: Tensor, with_cp: bool) -> Tensor:
     return block(x)
 
 
+def backbone_of(config: dict[str, Any]) -> str:
+    """The class of the backbone for the image tower of an open_clip model config.
+
+    Examples:
+        >>> from denseclip_mm.clip import clip_config
+        >>> [backbone_of(clip_config(name)) for name in ('RN50', 'ViT-B-16', 'EVA02-B-16')]
+        ['CLIPResNet', 'CLIPVisionTransformer', 'CLIPTIMMBackbone']
+    """
+    vision = config['vision_cfg']
+    if vision.get('timm_model_name'):
+        return 'CLIPTIMMBackbone'
+    is_resnet = isinstance(vision.get('layers', 12), list | tuple)
+    return 'CLIPResNet' if is_resnet else 'CLIPVisionTransformer'
+
+
 class CLIPTower(nn.Module):
     """Base of the backbones around an open_clip image tower.
 
@@ -79,16 +94,12 @@ class CLIPTower(nn.Module):
         Raises:
             ValueError: if the model's tower is of another kind.
         """
-        config = self.config['vision_cfg']
-        layers = config.get('layers', 12)
-        own = ('timm' if config.get('timm_model_name') else
-               'ResNet' if isinstance(layers, (list, tuple)) else 'ViT')
-        if own != kind:
-            backbone = {'ResNet': 'CLIPResNet', 'ViT': 'CLIPVisionTransformer',
-                        'timm': 'CLIPTIMMBackbone'}[own]
-            raise ValueError(f'the image tower of {self.model!r} is a {own}, not a {kind}; '
-                             f'use {backbone}')
-        return _build_vision_tower(self.embed_dim, {**config, **vision},
+        backbone = backbone_of(self.config)
+        kinds = {'CLIPResNet': 'ResNet', 'CLIPVisionTransformer': 'ViT', 'CLIPTIMMBackbone': 'timm'}
+        if kinds[backbone] != kind:
+            raise ValueError(f'the image tower of {self.model!r} is a {kinds[backbone]}, not a '
+                             f'{kind}; use {backbone}')
+        return _build_vision_tower(self.embed_dim, {**self.config['vision_cfg'], **vision},
                                    self.config.get('quick_gelu', False))
 
     def load_pretrained(self, grid: tuple[int, int] | None, unused: tuple[str, ...] = ()) -> None:

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from denseclip_mm.apis.checkpoint import plain_model
-from denseclip_mm.apis.config import check_pixels
+from denseclip_mm.apis.towers import check_pixels, check_text_tower
 from denseclip_mm.models.class_order import MOST_CLASSES, TOO_MANY, disagreement
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.text import DiscreteContext
@@ -22,7 +22,8 @@ class CheckClassesHook(Hook):
 
     Compares the neck's class names, the ``num_classes`` of every head, the classes of the datasets
     and their order, the embedding channels of backbone and text tower, and the data preprocessor's
-    mean and standard deviation with those that the CLIP weights were trained with.
+    mean and standard deviation with those that the CLIP weights were trained with. Image and text
+    tower have to be of one CLIP (:func:`denseclip_mm.apis.towers.check_text_tower`).
 
     Raises:
         ValueError: before the first iteration; says which parts have how many.
@@ -33,6 +34,8 @@ class CheckClassesHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Compare the model's parts."""
         check_pixels(plain_model(runner.model))
+        if not runner._load_from and not runner._resume:  # which bring both towers
+            check_text_tower(plain_model(runner.model))
         modules = dict(runner.model.named_modules())
         necks = [module for module in modules.values() if isinstance(module, PixelTextNeck)]
         if not necks:

@@ -189,7 +189,7 @@ def _require_transformer(model: str | dict[str, Any], text: dict[str, Any]) -> N
     if text.get('hf_model_name'):
         reason = f'is the Hugging Face model {text["hf_model_name"]!r}'
     elif text.get('embed_cls'):
-        reason = 'appends a class token (embed_cls), as CoCa does'
+        reason = 'appends a class token (CoCa)'
     elif text.get('tokenizer_mode'):
         reason = f'has a tokenizer with tokenizer_mode={text["tokenizer_mode"]!r}'
     elif text.get('pool_type', 'argmax') not in ('argmax', 'eos', 'first', 'last'):

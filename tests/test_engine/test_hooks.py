@@ -1,10 +1,13 @@
 """Hooks: parts that disagree are refused before training; the validation before and after."""
 
+import re
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
+from denseclip_mm.apis.checkpoint import start_zero_shot
 from denseclip_mm.demo.render import CLASSES
 from denseclip_mm.engine.hooks import CheckClassesHook
 
@@ -12,6 +15,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmseg.datasets.transforms import LoadAnnotations
@@ -20,6 +24,8 @@ from torch import nn
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ['cat', 'dog', 'sky']
+OTHER_CLIP = dict(embed_dim=64, vision_cfg=dict(layers=[1, 1, 1, 1], width=8), text_cfg=dict(
+    context_length=77, vocab_size=49408, width=32, heads=2, layers=1))
 
 
 def fake_runner(model: nn.Module, train: int = 3, val: int = 3, test: int = 3) -> SimpleNamespace:
@@ -28,7 +34,8 @@ def fake_runner(model: nn.Module, train: int = 3, val: int = 3, test: int = 3) -
         f'{name}_dataloader': SimpleNamespace(dataset=SimpleNamespace(
             metainfo=dict(classes=[f'class {index}' for index in range(count)])))
         for name, count in dict(train=train, val=val, test=test).items()}
-    return SimpleNamespace(model=model, val_loop='built', **loaders)
+    return SimpleNamespace(model=model, val_loop='built', _load_from=None, _resume=False,
+                           **loaders)
 
 
 class Wrapper(nn.Module):
@@ -136,6 +143,46 @@ def test_pixels_are_those_of_the_weights(options: dict, message: str | None) -> 
     runner = fake_runner(Wrapper(MODELS.build(cfg.model)))
     with nullcontext() if message is None else pytest.raises(ValueError, match=message):
         HOOKS.build(dict(type='CheckClassesHook')).before_run(runner)
+
+
+def test_pixels_of_a_file_that_does_not_tell(tmp_path: Path) -> None:
+    """A state dict: what is given, and what the tags of the model were trained with."""
+    cfg = Config.fromfile(ROOT / 'configs/demo/clip_fpn_scenes.py').model
+    (tmp_path / 'clip.pt').touch()
+    model = MODELS.build(cfg)
+    logger = MMLogger.get_current_instance()
+    for name, known in (('DemoCLIP', ''), ('ViT-L-14', r"'ViT-L-14' that open_clip knows have "
+                         r'mean=\[122.7709, 116.746, 104.0937\], .* or mean=\[127.5, 127.5, ')):
+        model.backbone.model, model.backbone.pretrained = name, str(tmp_path / 'clip.pt')
+        with patch.object(logger, 'warning') as warning:
+            HOOKS.build(dict(type='CheckClassesHook')).before_run(fake_runner(model))
+        said = warning.call_args.args[0] % warning.call_args.args[1:]
+        assert re.search(r'clip\.pt does not tell .* data_preprocessor has mean=\[122.7709, '
+                         r'116.746, 104.0937\], std=\[68.5005, 66.6322, 70.3232\]' + (
+                             rf'; the weights of {known}' if known else '$'), said), said
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    (dict(model='DemoCLIP', pretrained='demo'), None),
+    (dict(model='DemoCLIP'), 'text_encoder.pretrained is None, so the text tower is random, but '
+     "the backbone has the weights 'demo'; write neck.text_encoder.model='DemoCLIP', "
+     "neck.text_encoder.pretrained='demo'"),
+    (dict(model='DemoCLIP', pretrained='other.pt'), "text tower is 'other.pt' of 'DemoCLIP', the "
+     "backbone 'demo' of 'DemoCLIP'; two CLIPs share no embeddings"),
+    (dict(model=OTHER_CLIP, pretrained='demo'), 'two CLIPs share no embeddings'),
+])
+def test_text_tower_is_of_the_same_clip(text: dict, message: str | None) -> None:
+    cfg = Config.fromfile(ROOT / 'configs/demo/zero_shot_scenes.py')
+    cfg.model.neck.text_encoder = dict(type='CLIPTextTower', **text)
+    hook = HOOKS.build(dict(type='CheckClassesHook'))
+    runner = fake_runner(MODELS.build(cfg.model))
+    with nullcontext() if message is None else pytest.raises(ValueError, match=re.escape(message)):
+        hook.before_run(runner)
+    if message is not None:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            start_zero_shot(runner.model)
+        runner._load_from = 'iter_80000.pth'  # has both towers
+        hook.before_run(runner)
 
 
 def test_training_without_validation(tiny_resnet: dict, model_config) -> None:

@@ -216,7 +216,7 @@ def test_prompt_longer_than_the_model(tiny_vit, positions):
 
 
 @pytest.mark.parametrize(('model', 'reason'), [
-    ('coca_ViT-B-32', r'appends a class token \(embed_cls\)'),
+    ('coca_ViT-B-32', r'appends a class token \(CoCa\)'),
     ('roberta-ViT-B-32', "is the Hugging Face model 'roberta-base'"),
     ('nllb-clip-base-siglip', "is the Hugging Face model 'facebook/nllb-200-distilled-600M'"),
 ])

@@ -91,6 +91,7 @@ def test_mask_is_the_ancestor_relation(seed):
     expected = [[0. if row[:len(column)] == column else NO for column in nodes] for row in nodes]
     assert tree.mask.tolist() == expected
     assert paths(tree) == prompts
+    assert [tree.symbols[path[path >= 0]].tolist() for path in tree.paths] == prompts
 
 
 def test_same_prompt_twice_is_one_path():
@@ -101,7 +102,8 @@ def test_same_prompt_twice_is_one_path():
 
 def test_tensors_move_with_the_model_but_stay_out_of_checkpoints():
     tree = TokenTree(random_prompts(5))
-    assert {name for name, _ in tree.named_buffers()} == {'symbols', 'depth', 'leaves', 'mask'}
+    assert {name for name, _ in tree.named_buffers()} == {
+        'symbols', 'depth', 'leaves', 'paths', 'mask'}
     assert not tree.state_dict()
     assert tree.to('meta').mask.is_meta
 
