@@ -29,12 +29,14 @@ from denseclip_mm.engine import (  # noqa: E402
     WholeVisBackend,
 )
 from denseclip_mm.models import (  # noqa: E402
+    BoxScoreMapLoss,
     ClassWeightSampler,
     ConditionalContext,
     ContextDecoder,
     CostAggregationHead,
     PiecewiseFPNHead,
     PixelTextNeck,
+    ScoreMapDetector,
     ScoreMapHead,
     VisualContext,
 )
@@ -53,7 +55,8 @@ _REGISTERED = {
     MODELS: (
         AlignedBackbone, CLIPConvNeXt, CLIPResNet, CLIPVisionTransformer, CLIPTextTower,
         LearnedContext, TemplatePrompt, TextEmbeddings, ConditionalContext, VisualContext,
-        ContextDecoder, PixelTextNeck, CostAggregationHead, PiecewiseFPNHead, ScoreMapHead),
+        ContextDecoder, PixelTextNeck, CostAggregationHead, PiecewiseFPNHead, ScoreMapHead,
+        BoxScoreMapLoss, ScoreMapDetector),
     DATASETS: (ScenesDataset, ),
     HOOKS: (ChannelsLastHook, CheckClassesHook, CheckLossHook, LabelMapHook,
             PredictionVisualizationHook, ResumableCheckpointHook, ScoreMapVisualizationHook),
