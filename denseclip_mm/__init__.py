@@ -30,12 +30,14 @@ from denseclip_mm.engine import (  # noqa: E402
     WholeVisBackend,
 )
 from denseclip_mm.models import (  # noqa: E402
+    BoxScoreMapLoss,
     ClassWeightSampler,
     ConditionalContext,
     ContextDecoder,
     CostAggregationHead,
     PiecewiseFPNHead,
     PixelTextNeck,
+    ScoreMapDetector,
     ScoreMapHead,
     VisualContext,
 )
@@ -56,7 +58,7 @@ _REGISTERED = {
         AlignedBackbone, CLIPTIMMBackbone, CLIPResNet, CLIPVisionTransformer, CLIPTextTower,
         LearnedContext, DiscreteContext, TemplatePrompt, TextEmbeddings, ConditionalContext,
         VisualContext, ContextDecoder, PixelTextNeck, CostAggregationHead, PiecewiseFPNHead,
-        ScoreMapHead),
+        ScoreMapHead, BoxScoreMapLoss, ScoreMapDetector),
     DATASETS: (ScenesDataset, ),
     HOOKS: (ChannelsLastHook, CheckClassesHook, CheckLossHook, LabelMapHook,
             PredictionVisualizationHook, PromptWordsHook, ResumableCheckpointHook,

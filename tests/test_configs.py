@@ -1,4 +1,7 @@
-"""Every config builds at full size and runs a training step and a test step on tiny files."""
+"""Every config builds at full size and runs a training step and a test step on tiny files.
+
+Those of detectors: ``test_detection_configs.py``.
+"""
 
 from copy import deepcopy
 from pathlib import Path
@@ -22,7 +25,8 @@ from mmseg.structures import SegDataSample
 
 ROOT = Path(__file__).resolve().parents[1]
 
-CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py')
+                 if not {'_base_', 'detection'} & {*path.parts})
 SUFFIXES = {  # of images and labels, as the datasets' own conversion scripts name them
     'CityscapesDataset': ('_leftImg8bit.png', '_gtFine_labelTrainIds.png'),
     'COCOStuffDataset': ('.jpg', '_labelTrainIds.png'),

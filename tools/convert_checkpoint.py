@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Convert a published DenseCLIP segmentation checkpoint into one of this package.
+"""Convert a published DenseCLIP checkpoint, of a segmentor or a detector, into one of this package.
 
     python tools/convert_checkpoint.py denseclip_res50.pth denseclip_r50.pth --clip RN50.pt
 
@@ -35,13 +35,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     backbone, neck = model['backbone'], model['neck']
     vision, decoder = backbone['model']['vision_cfg'], neck['context_decoder']
     positions = len(converted['state_dict']['neck.text_encoder.tower.positional_embedding'])
-    print(f'wrote {args.dst}: {len(converted["state_dict"])} tensors\n'
+    print(f'wrote {args.dst}: {len(converted["state_dict"])} tensors, '
+          f'{model.get("detector", model["type"])}\n'
           f'  backbone         {backbone["type"]}, layers {vision["layers"]}, width '
           f'{vision["width"]}, image_size {backbone["image_size"]}\n'
           f'  prompt           {neck["prompt"]["num_context"]} contexts, {positions} text '
           'positions\n'
           f'  context decoder  {decoder["num_layers"]} layers, width {decoder["width"]}\n'
-          f'  classes          {model["decode_head"]["num_classes"]}')
+          f'  classes          {len(neck["class_names"])}')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Test a segmentor. The options are those of mmseg's tools/test.py."""
+"""Test a segmentor or a detector. The options are those of mmseg's tools/test.py."""
 
 import argparse
 import logging
@@ -22,7 +22,7 @@ from mmengine.runner import Runner
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = tool_parser('Test (and evaluate) a segmentor')
+    parser = tool_parser('Test (and evaluate) a segmentor or a detector')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?',
                         help='checkpoint file; none for a zero-shot config')
@@ -49,13 +49,19 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
             raise FileNotFoundError(f'there is no checkpoint {args.checkpoint!r} '
                                     f'(looked from {Path.cwd()})')
         cfg.load_from = args.checkpoint
+    detects = cfg.default_scope == 'mmdet'
     if args.show or args.show_dir:
         cfg.default_hooks.visualization = dict(
-            type='PredictionVisualizationHook', draw=True, interval=1, show=args.show,
-            wait_time=args.wait_time)
-        if args.show_dir:
+            type='DetVisualizationHook' if detects else 'PredictionVisualizationHook', draw=True,
+            interval=1, show=args.show, wait_time=args.wait_time)
+        if args.show_dir and detects:
+            cfg.default_hooks.visualization.test_out_dir = str(Path(args.show_dir).resolve())
+        elif args.show_dir:
             cfg.visualizer.update(
                 save_dir=args.show_dir, vis_backends=[dict(type='WholeVisBackend')])
+    if args.out and detects:
+        raise ValueError('--out writes label maps, and detectors make none; test_evaluator.'
+                         'outfile_prefix writes their boxes and masks')
     if args.out:
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []),
                             dict(type='LabelMapHook', out_dir=args.out)]

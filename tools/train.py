@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train a segmentor. The options are those of mmseg's tools/train.py."""
+"""Train a segmentor or a detector. The options are those of mmseg's tools/train.py."""
 
 import argparse
 import logging
@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = tool_parser('Train a segmentor')
+    parser = tool_parser('Train a segmentor or a detector')
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder of logs and checkpoints')
     parser.add_argument('--resume', action='store_true',

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.models.neck import PixelTextNeck
+from denseclip_mm.models.score_map_detector import NO_MMDET
 from denseclip_mm.models.vocabulary import clean_name
 
 import torch
@@ -103,6 +104,8 @@ def _check_kinds(cfg: Config) -> None:
             if not isinstance(cfg.get(key), kind | None):
                 raise ValueError(f'{key} has to be a {kind.__name__}, got {cfg.get(key)!r}')
     cfg.default_scope = cfg.get('default_scope') or 'mmseg'  # as init_model takes it
+    if cfg.default_scope == 'mmdet' and find_spec('mmdet') is None:
+        raise ValueError(NO_MMDET)
     if cfg.default_scope not in MODELS.children and find_spec(cfg.default_scope) is None:
         raise ValueError(f'default_scope={cfg.default_scope!r} is no package; that of mmseg is '
                          "'mmseg'")
@@ -132,9 +135,9 @@ def check_data(cfg: Config, *loaders: str) -> None:
             folders = [('data_root', root)] if root else []
             folders += [(f'data_prefix.{name}', str(Path(root or '') / folder))
                         for name, folder in (dataset.get('data_prefix') or {}).items()
-                        if name in ('img_path', 'seg_map_path')]
+                        if name in ('img', 'img_path', 'seg_map_path')]
             for name, folder in folders:
-                if not Path(folder).is_dir():
+                if '://' not in folder and not Path(folder).is_dir():
                     raise FileNotFoundError(
                         f'{loader}: there is no folder {folder!r} (looked from {Path.cwd()}); put '
                         'or link the data there, or name another by --cfg-options '
@@ -201,5 +204,6 @@ def launch_on_cpu(cfg: Config) -> None:
     if cfg.launcher != 'pytorch' or torch.cuda.is_available():
         return
     torch.distributed.init_process_group('gloo')
+    cfg.pop('sync_bn', None)  # which is for GPUs
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)

@@ -169,7 +169,8 @@ def place(rng: np.random.Generator, placed: list[np.ndarray], radius: float,
     return points[np.argmax(room)]
 
 
-def render_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+def render_scene(rng: np.random.Generator,
+                 size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw a random scene: one or two grounds under two to five things, later over earlier.
 
     Args:
@@ -177,12 +178,14 @@ def render_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.nd
         size: side of the square image in pixels.
 
     Returns:
-        The image (H, W, 3), BGR uint8, and its labels (H, W), uint8 places in ``CLASSES``.
+        The image (H, W, 3), BGR uint8; its labels (H, W), uint8 places in ``CLASSES``; and the
+        number of the thing (H, W), uint8 from 1 on, 0 on grounds.
     """
     unit = size / UNITS
     image, labels = draw_grounds(rng, size)
+    things = np.zeros_like(labels)
     placed: list[np.ndarray] = []
-    for _ in range(rng.integers(2, 6)):
+    for number in range(1, 1 + rng.integers(2, 6)):
         colour, shape = COLOURS[rng.integers(len(COLOURS))], SHAPES[rng.integers(len(SHAPES))]
         radius = rng.uniform(*RADII) * unit
         placed.append(place(rng, placed, radius, size))
@@ -190,7 +193,8 @@ def render_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.nd
                           angle=rng.uniform(0, 2 * math.pi), size=size)
         draw_thing(rng, image, mask, colour, unit)
         labels[mask >= 0.5] = CLASSES.index(f'{colour} {shape}')
-    return photograph(rng, image, unit), labels
+        things[mask >= 0.5] = number
+    return photograph(rng, image, unit), labels, things
 
 
 def photograph(rng: np.random.Generator, image: np.ndarray, unit: float) -> np.ndarray:

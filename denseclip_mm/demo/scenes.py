@@ -4,9 +4,14 @@ Its names are compositions ('red star', 'blue ring'), so it serves demonstration
 experiments with names that were never trained.
 """
 
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
+from denseclip_mm.demo.annotations import annotations_of
 from denseclip_mm.demo.render import CLASSES, HSV, SHAPES, TEXTURES, render_scene, rgb
 
 import cv2
@@ -36,13 +41,14 @@ def draw(seed: int, index: int, image_size: int) -> tuple[np.ndarray, np.ndarray
         >>> image.shape, labels.shape
         ((64, 64, 3), (64, 64))
     """
-    return render_scene(np.random.default_rng([seed, index]), image_size)
+    return render_scene(np.random.default_rng([seed, index]), image_size)[:2]
 
 
 class SceneBackend(BaseStorageBackend):
     """Draws the scene of a path as a PNG file, for whatever reads images by their path.
 
-    mmseg's visualisation hook does, and ``LoadImageFromFile``.
+    mmseg's visualisation hook does, and ``LoadImageFromFile``. mmdet's ``CocoDataset`` and
+    ``CocoMetric`` take their annotations from it too (:mod:`denseclip_mm.demo.annotations`).
 
     Examples:
         >>> import mmcv
@@ -52,11 +58,14 @@ class SceneBackend(BaseStorageBackend):
     """
 
     def get(self, filepath: str) -> bytes:
-        """Bytes of the PNG file.
+        """Bytes of the PNG file, or of the annotations.
 
         Raises:
-            FileNotFoundError: if the path is not one of :func:`scene_path`.
+            FileNotFoundError: if the path is neither one of :func:`scene_path` nor one of
+                :func:`things_path <denseclip_mm.demo.annotations.things_path>`.
         """
+        if str(filepath).endswith('.json'):
+            return json.dumps(annotations_of(str(filepath))).encode()
         match = re.fullmatch(r'scene://(\d+)/scene-(\d+)-(\d+)\.png', str(filepath))
         if match is None:
             raise FileNotFoundError(f'{filepath} is no scene; its path would be like '
@@ -67,6 +76,14 @@ class SceneBackend(BaseStorageBackend):
     def get_text(self, filepath: str, encoding: str = 'utf-8') -> str:
         """Scenes have no text."""
         raise NotImplementedError(f'{filepath} is a picture')
+
+    @contextmanager
+    def get_local_path(self, filepath: str) -> Iterator[str]:
+        """A file with the bytes, for as long as the block runs."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / PurePosixPath(filepath).name
+            path.write_bytes(self.get(filepath))
+            yield str(path)
 
 
 class ScenesDataset(BaseSegDataset):

@@ -1,6 +1,7 @@
 """Hooks: checks before and in training, what was learned in words, the model's memory layout."""
 
 import math
+import re
 from typing import Any
 
 from denseclip_mm.apis.checkpoint import plain_model
@@ -13,8 +14,10 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.datasets.transforms import LoadAnnotations
-from mmseg.models import BaseSegmentor
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
+# Heads of detectors; a region proposal network has one class.
+_OF_ALL_CLASSES = re.compile(r'(^|\.)(bbox|mask)_head(\.\d+)?$')
 
 
 class CheckClassesHook(Hook):
@@ -42,11 +45,13 @@ class CheckClassesHook(Hook):
             return
         num_classes = len(necks[0].class_names)
         for name, module in modules.items():
-            if isinstance(module, BaseDecodeHead) and module.num_classes != num_classes:
+            of_all = isinstance(module, BaseDecodeHead) or (
+                _OF_ALL_CLASSES.search(name) and hasattr(module, 'num_classes'))
+            if of_all and module.num_classes != num_classes:
                 raise ValueError(f'{name} has num_classes={module.num_classes}, but the neck has '
                                  f'{num_classes} class_names; make them equal')
-            if isinstance(module, BaseSegmentor) and hasattr(module, 'backbone'):
-                embed_dim = getattr(module.backbone, 'embed_dim', None)
+            if getattr(module, 'neck', None) is necks[0]:
+                embed_dim = getattr(getattr(module, 'backbone', None), 'embed_dim', None)
                 if embed_dim:
                     necks[0].check_embed_dim(embed_dim)
 

@@ -19,14 +19,17 @@ Examples:
 """
 
 from denseclip_mm.models.aggregation_head import CostAggregationHead
+from denseclip_mm.models.box_score_map_loss import BoxScoreMapLoss
 from denseclip_mm.models.context_decoder import ContextDecoder
 from denseclip_mm.models.image_prompts import ConditionalContext, VisualContext
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.piecewise_loss import PiecewiseFPNHead
 from denseclip_mm.models.sampler import ClassWeightSampler
+from denseclip_mm.models.score_map_detector import ScoreMapDetector
 from denseclip_mm.models.score_map_head import ScoreMapHead
 
 __all__ = [
-    'ClassWeightSampler', 'ConditionalContext', 'ContextDecoder', 'CostAggregationHead',
-    'PiecewiseFPNHead', 'PixelTextNeck', 'ScoreMapHead', 'VisualContext'
+    'BoxScoreMapLoss', 'ClassWeightSampler', 'ConditionalContext', 'ContextDecoder',
+    'CostAggregationHead', 'PiecewiseFPNHead', 'PixelTextNeck', 'ScoreMapDetector', 'ScoreMapHead',
+    'VisualContext'
 ]

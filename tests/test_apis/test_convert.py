@@ -336,7 +336,7 @@ def having(**tensors: Tensor) -> Callable[[dict[str, Tensor]], dict[str, Tensor]
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    (without('contexts'), "no published DenseCLIP segmentation checkpoint: it has no tensor "
+    (without('contexts'), "no published DenseCLIP checkpoint: it has no tensor "
      "'contexts'"),
     (without('context_decoder.memory_proj.1.weight'), 'no tensor .context_decoder.memory_proj.1'),
     (without('gamma'), r'not every tensor .* accounted for: .*Missing key.*"neck\.gamma"'),
@@ -381,7 +381,7 @@ def write(path: Path, content: object) -> None:
     (b'version https://git-lfs.github.com/spec/v1\n', 'is a pointer of Git LFS'),
     ([torch.zeros(2)], 'it holds no state dict'),
     (torch.zeros(2), 'it holds no state dict'),
-    (dict(state_dict={'fc.weight': torch.zeros(2)}), 'no published DenseCLIP segmentation'),
+    (dict(state_dict={'fc.weight': torch.zeros(2)}), 'no published DenseCLIP'),
     (dict(state_dict='elsewhere'), 'it holds no state dict'),
 ])
 def test_failure_leaves_the_target_alone(content: object, message: str, tmp_path: Path,

@@ -130,7 +130,7 @@ def test_mask_has_the_area_and_centre_of_the_shape(shape: str, area: float, angl
 
 @pytest.mark.parametrize('size', [32, 49, 256])
 def test_other_sizes(size: int) -> None:
-    image, labels = render_scene(np.random.default_rng(0), size)
+    image, labels, _ = render_scene(np.random.default_rng(0), size)
     assert image.shape == (size, size, 3)
     assert labels.shape == (size, size)
     assert image.std() > 10
