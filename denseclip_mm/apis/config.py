@@ -135,9 +135,9 @@ def check_data(cfg: Config, *loaders: str) -> None:
             folders = [('data_root', root)] if root else []
             folders += [(f'data_prefix.{name}', str(Path(root or '') / folder))
                         for name, folder in (dataset.get('data_prefix') or {}).items()
-                        if name in ('img', 'img_path', 'seg_map_path')]
+                        if name in ('img', 'img_path', 'seg_map_path') and '://' not in folder]
             for name, folder in folders:
-                if '://' not in folder and not Path(folder).is_dir():
+                if not Path(folder).is_dir():
                     raise FileNotFoundError(
                         f'{loader}: there is no folder {folder!r} (looked from {Path.cwd()}); put '
                         'or link the data there, or name another by --cfg-options '

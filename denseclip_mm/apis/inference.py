@@ -79,7 +79,7 @@ class Predictor:
     Raises:
         FileNotFoundError: if config or checkpoint are not there.
         ValueError: if the checkpoint is not one of this model, the model would need one, the names
-            are faulty, or there is no ``test_pipeline`` or no such device.
+            are faulty, the config is a detector's, or there is no ``test_pipeline`` or device.
 
     Examples:
         >>> from denseclip_mm import Predictor
@@ -100,6 +100,8 @@ class Predictor:
         cfg = load_config(str(config), options=None, launcher='none', work_dir=None)
         if not cfg.get('test_pipeline'):
             raise ValueError(f'{config} has no test_pipeline, which pictures go through')
+        if cfg.default_scope == 'mmdet':
+            raise ValueError(f"{config} is a detector's; mmdet's DetInferencer takes its pictures")
         device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         if device.startswith('cuda') and not torch.cuda.is_available():
             raise ValueError(f'the device is {device}, but there is no GPU; leave it out')
