@@ -17,7 +17,8 @@ from mmseg.structures import SegDataSample
 from torch import distributed, nn
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py')
+                 if not {'_base_', 'detection'} & {*path.parts})  # detectors need another loss mode
 SIDE = 64
 
 
@@ -38,6 +39,9 @@ def shrink(model: dict, resnet: dict, vit: dict) -> None:
     backbone = model.backbone
     clip = vit if backbone.type == 'CLIPVisionTransformer' else resnet
     channels = [64] * 4 if backbone.type == 'CLIPVisionTransformer' else [32, 64, 128, 256]
+    if backbone.type == 'TIMMBackbone':  # small as it is
+        backbone.init_cfg = None
+        return
     if backbone.type == 'AlignedBackbone':
         backbone.update(head_channels=16, embed_dim=clip['embed_dim'])
         backbone.backbone = dict(type='ResNet', depth=18, base_channels=16)
@@ -50,7 +54,9 @@ def shrink(model: dict, resnet: dict, vit: dict) -> None:
                 backbone.frozen_stages = 5
     backbone.image_size = SIDE
     neck = model.neck
-    if 'text_encoder' in neck:
+    if neck.get('prompt', {}).get('type') == 'TextEmbeddings':
+        neck.prompt.update(embed_dim=clip['embed_dim'], path=None)
+    elif 'text_encoder' in neck:
         neck.text_encoder.update(model=clip, pretrained=None)
     for fpn in (neck, neck.get('neck') or {}):
         if fpn.get('type') == 'FPN':

@@ -673,7 +673,8 @@ def test_cascade(tiny_resnet):
     check_losses(model, {
         'decode_0': first, 'decode_1': lambda features: second(features, first(features)),
         'aux': model.auxiliary_head}, dict(loss_ce=cross_entropy))
-    HOOKS.build(dict(type='CheckClassesHook')).before_run(SimpleNamespace(model=model))
+    HOOKS.build(dict(type='CheckClassesHook')).before_run(
+        SimpleNamespace(model=model, _load_from=None, _resume=False))
     images, _, samples = batch()
     with torch.no_grad():
         answers = model.eval()(images, samples, mode='predict')

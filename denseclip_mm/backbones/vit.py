@@ -139,11 +139,14 @@ class CLIPVisionTransformer(CLIPTower):
                 for scale, index in zip(self.pyramid, self.out_indices, strict=True)]
         if not self.with_embeddings:
             return tuple(maps)
-        cells_BND = x_BND[:, 1:] if not apart else _last_block(
-            tower.transformer.resblocks[-1], tokens[before_last], self.dense_embedding, tuple(size))
-        dense_BNC = tower.ln_post(cells_BND) @ tower.proj
-        pooled_BD, _ = tower._pool(x_BND)
-        return (*maps, (pooled_BD @ tower.proj, dense_BNC.transpose(1, 2).unflatten(2, size)))
+        mean_BD = tower._pool(x_BND)[0] if tower.pool_type == 'avg' else None
+        if apart:
+            cells_BND = _last_block(tower.transformer.resblocks[-1], tokens[before_last],
+                                    self.dense_embedding, tuple(size))
+            x_BND = torch.cat([x_BND[:, :1], cells_BND], dim=1)
+        y_BNC = tower.ln_post(x_BND) @ tower.proj
+        image_BC = y_BNC[:, 0] if mean_BD is None else mean_BD @ tower.proj
+        return (*maps, (image_BC, y_BNC[:, 1:].transpose(1, 2).unflatten(2, size)))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
                               *args: Any) -> None:

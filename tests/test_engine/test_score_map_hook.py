@@ -210,7 +210,8 @@ def test_a_sample_is_read_in_rgb_and_its_largest_classes_are_drawn(build, tmp_pa
     picture = draw_sample(model, batch, 0, sample, 2, PALETTE, LOADING)
     assert where(picture, (230, 120, 10)).sum() > 200 * 200
     _, labels, scores = calls[0]
-    assert list(labels) == ['ground truth', 'prediction'] and list(scores) == [2, 0]
+    assert list(labels) == ['ground truth', 'prediction', 'score maps alone']
+    assert list(scores) == [2, 0]
     expected = score_map_of(model, batch, 0).numpy()
     np.testing.assert_array_equal(scores[2], expected[2])
     np.testing.assert_array_equal(scores[0], expected[0])
@@ -218,7 +219,7 @@ def test_a_sample_is_read_in_rgb_and_its_largest_classes_are_drawn(build, tmp_pa
         draw_sample(model, batch, 0, sample, classes, PALETTE, LOADING)
         assert list(calls[-1][2]) == chosen
     draw_sample(model, batch, 0, labelled(path, None, np.full((64, 64), 1)), 3, PALETTE, LOADING)
-    assert list(calls[-1][1]) == ['prediction'] and list(calls[-1][2]) == [1]
+    assert list(calls[-1][1]) == ['prediction', 'score maps alone'] and list(calls[-1][2]) == [1]
     draw_sample(model, batch, 0, labelled(path, np.full_like(truth, 255), np.full((64, 64), 1)),
                 3, PALETTE, LOADING)
     assert list(calls[-1][2]) == [1]

@@ -149,7 +149,7 @@ def test_the_page_shows_what_the_model_says(browser, server, scene, tmp_path, wi
     expected = Predictor(ZERO_SHOT, device='cpu', class_names=NAMES)(scene)
     truth = np.array([*CLASSES])[draw(1, SCENE, 512)[1]]
     named = np.array([name.split(';')[0] for name in NAMES])[expected.labels]
-    assert (named == truth)[np.isin(truth, NAMES)].mean() > 0.9
+    assert (named == truth)[np.isin(truth, NAMES)].mean() > 0.85
 
     visitor = Visitor(browser, server[0], width)
     visitor.upload(tmp_path / 'scene.png')
@@ -254,9 +254,9 @@ def test_boxes_are_clicked_and_named(browser, server, tmp_path):
         for corner in ((x.max(), y.min()), (x.min(), y.max())):
             before = page.get_by_role('textbox', name='Boxes').input_value()
             page.mouse.click(left + (corner[0] + 0.5) * scale, top + (corner[1] + 0.5) * scale)
-            page.wait_for_function(
-                'before => [...document.querySelectorAll("textarea")].every('
-                'area => area.value !== before || area.value.includes("circle"))', arg=before)
+            boxes = page.get_by_role('textbox', name='Boxes').element_handle()
+            page.wait_for_function('([area, before]) => area.value !== before',
+                                   arg=[boxes, before])
         lines = page.get_by_role('textbox', name='Boxes').input_value().splitlines()
         assert len(lines) == count
         expected = [x.min(), y.min(), x.max(), y.max()]

@@ -1,8 +1,8 @@
 """Boxes and masks of scenes, decoded by COCO's own tools and compared with the pictures."""
 
+from denseclip_mm.demo.annotations import annotations_of, things_path
 from denseclip_mm.demo.render import CLASSES, NEW_CLASSES
 from denseclip_mm.demo.scenes import draw
-from denseclip_mm.demo.things import annotations_of, things_path
 
 import numpy as np
 import pytest
