@@ -235,7 +235,7 @@ def test_an_example_is_segmented_into_the_models_own_names(browser, server):
     visitor.check()
 
 
-def test_boxes_are_typed_and_named(browser, server, tmp_path):
+def test_boxes_are_clicked_and_named(browser, server, tmp_path):
     image, masks, shapes = draw_things(5, 0)
     cv2.imwrite(str(tmp_path / 'things.png'), image[..., ::-1])
     visitor = Visitor(browser, server[0])
@@ -245,9 +245,21 @@ def test_boxes_are_typed_and_named(browser, server, tmp_path):
     panel.locator('input[type=file]').first.set_input_files(tmp_path / 'things.png')
     picture = panel.locator('img[src$="things.png"]')
     picture.wait_for()
-    boxes = page.get_by_role('textbox', name='Boxes')
-    boxes.fill('\n'.join(f'{x.min()}, {y.min()}, {x.max() + 1}, {y.max() + 1}'
-                         for y, x in map(np.nonzero, masks[:2])))
+    picture.scroll_into_view_if_needed()
+    shown = picture.bounding_box()
+    left, top = (shown[side] + (shown[length] - 128) / 2  # it is not drawn larger than it is
+                 for side, length in (('x', 'width'), ('y', 'height')))
+    for count, (y, x) in enumerate(map(np.nonzero, masks[:2]), start=1):
+        for corner in ((x.max(), y.min()), (x.min(), y.max())):
+            before = page.get_by_role('textbox', name='Boxes').input_value()
+            page.mouse.click(left + corner[0] + 0.5, top + corner[1] + 0.5)
+            page.wait_for_function(
+                'before => ![...document.querySelectorAll("textarea")].some('
+                'area => area.value === before)', arg=before)
+        lines = page.get_by_role('textbox', name='Boxes').input_value().splitlines()
+        assert len(lines) == count
+        expected = [x.min(), y.min(), x.max(), y.max()]
+        np.testing.assert_allclose([int(each) for each in lines[-1].split(',')], expected, atol=1)
     page.get_by_label('Names to choose from').fill(', '.join(shapes))
     page.get_by_role('button', name='Name the regions').click()
     named = panel.locator('#region-names li')
