@@ -244,4 +244,5 @@ def _predict(model: BaseSegmentor, image: np.ndarray, inputs: Tensor, sample: An
 
 
 def _answers(model: BaseSegmentor) -> str:
-    return _ANSWERS.get(type(model.decode_head), 'decode head')
+    return next((answer for head, answer in _ANSWERS.items()
+                 if isinstance(model.decode_head, head)), 'decode head')

@@ -37,6 +37,18 @@ def has_names(model: nn.Module) -> bool:
             and not isinstance(model, CascadeEncoderDecoder))
 
 
+def neck_with_own_text(model: nn.Module) -> PixelTextNeck:
+    """A view of a model's neck that keeps text of its own, so that it may be given other names.
+
+    Raises:
+        ValueError: if the model has no score map to answer names.
+    """
+    if not has_names(model):
+        raise ValueError('names need a score map, which the neck PixelTextNeck makes; this model '
+                         'has none')
+    return view_of(model.neck, kept_text=KeptText().train(model.neck.training))
+
+
 def answer_names(model: EncoderDecoder, class_names: str | Sequence[str], *,
                  by_score_map: bool = False) -> EncoderDecoder:
     """A view of a built model that segments into classes of these names.
@@ -66,14 +78,7 @@ def answer_names(model: EncoderDecoder, class_names: str | Sequence[str], *,
     """
     if isinstance(model, CascadeEncoderDecoder):
         raise ValueError('a CascadeEncoderDecoder answers by its heads, whose classes are fixed')
-    if not has_names(model):
-        raise ValueError('names need a score map, which the neck PixelTextNeck makes; this model '
-                         'has none')
-    names = read_class_names(class_names)
-    if len(names) == 1:
-        raise ValueError(f'{names[0]!r} alone leaves nothing to choose between; name what else is '
-                         'in the pictures, too')
-    neck = view_of(model.neck, kept_text=KeptText().train(model.neck.training))
+    neck, names = neck_with_own_text(model), _several(class_names)
     if isinstance(model.decode_head, CostAggregationHead) and not by_score_map:
         head = view_of(model.decode_head)
         head.num_classes = head.out_channels = len(names)
@@ -117,12 +122,12 @@ def mix_heads(model: EncoderDecoder, weights: tuple[float, float], *,
     own = model.neck.decoder_vocabulary.names
     if strange := sorted(set(unlabelled) - set(own)):
         raise ValueError(f'{strange[0]!r} is said to have no label, and is no name of the model')
-    neck = view_of(model.neck, kept_text=KeptText().train(model.neck.training))
+    neck = neck_with_own_text(model)
+    names = _several(neck.class_names if class_names is None else class_names)
     if class_names is not None:
-        neck.set_class_names(class_names)
+        neck.set_class_names(names)
         neck.decoder_vocabulary = model.neck.decoder_vocabulary  # of the decoder's classes
     neck.output_score_map = True
-    names = neck.class_names
     head = EnsembleHead(
         decode_head=model.decode_head, takes_score_map=model.neck.output_score_map,
         columns=[own.index(name) if name in own else None for name in names],
@@ -134,6 +139,14 @@ def mix_heads(model: EncoderDecoder, weights: tuple[float, float], *,
         view.dataset_meta = dict(classes=tuple(names), palette=distinct_colours(len(names)))
     view.__dict__.pop('cfg', None)
     return view
+
+
+def _several(class_names: str | Sequence[str]) -> list[str]:
+    names = read_class_names(class_names)
+    if len(names) == 1:
+        raise ValueError(f'{names[0]!r} alone leaves nothing to choose between; name what else is '
+                         'in the pictures, too')
+    return names
 
 
 def _tau(model: EncoderDecoder) -> float:

@@ -6,10 +6,8 @@ Shapes: P pictures, R regions, K names, C embedding channels, H, W size of a pic
 from collections.abc import Sequence
 from pathlib import Path
 
-from denseclip_mm.apis.open_vocabulary import has_names, view_of
+from denseclip_mm.apis.open_vocabulary import neck_with_own_text
 from denseclip_mm.apis.pictures import read_image
-from denseclip_mm.models.neck import PixelTextNeck
-from denseclip_mm.text import KeptText
 
 import numpy as np
 import torch
@@ -52,12 +50,9 @@ def look(model: EncoderDecoder, images: Sequence[np.ndarray]) -> tuple[Tensor, T
 
 @torch.no_grad()
 def ask(model: EncoderDecoder, names: list[str], seen: tuple[Tensor, Tensor],
-         cells_PCHW: Tensor) -> Tensor:
+        cells_PCHW: Tensor) -> Tensor:
     """Cosines of cells with names, in pictures whose embeddings are ``seen``: (P, K, H, W)."""
-    if not has_names(model):
-        raise ValueError('names need a score map, which the neck PixelTextNeck makes; this model '
-                         'has none')
-    neck: PixelTextNeck = view_of(model.neck, kept_text=KeptText().train(model.neck.training))
+    neck = neck_with_own_text(model)
     neck.set_class_names(names)
     image_PC, dense_PCHW = seen
     tokens_PNC = torch.cat([image_PC[:, :, None], dense_PCHW.flatten(2)], dim=2).mT

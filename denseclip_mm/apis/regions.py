@@ -25,6 +25,7 @@ WAYS = ('pool', 'colour', 'blur')
 _DRAWN = 512  # pixels of the longest side of a drawing, about
 _BLUR = 0.1  # standard deviation, over the longest side of the picture
 
+
 def assign_regions(model: EncoderDecoder, picture: np.ndarray | str | Path,
                    regions: np.ndarray | Sequence, names: str | Sequence[str], *,
                    how: str = 'pool', one_to_one: bool = False,

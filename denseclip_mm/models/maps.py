@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 
 
-def concatenate(maps: Sequence[Tensor], score_map: Tensor, index: int | None) -> list[Tensor]:
-    """The maps, one of them with the score map behind its channels.
+def concatenate(maps: Sequence[Tensor], score_map: Tensor, index: int | None,
+                tau: float) -> list[Tensor]:
+    """The maps, one of them with score map / tau behind its channels.
 
     Args:
         maps: (B, C_i, H_i, W_i).
         score_map: (B, K, H, W).
         index: of the map; None for none.
+        tau: temperature.
 
     Raises:
         ValueError: if the map is of another size than the score map; says which are of its size.
@@ -25,7 +27,8 @@ def concatenate(maps: Sequence[Tensor], score_map: Tensor, index: int | None) ->
         raise ValueError(f'score_map_index={index} is a map of {cells} cells, but the dense '
                          f'embedding has {size}; use '
                          f'{fitting or "a backbone with a map of that size"}')
-    return [*maps[:index], torch.cat([maps[index], score_map], dim=1), *maps[index + 1:]]
+    joined = torch.cat([maps[index], score_map / tau], dim=1)
+    return [*maps[:index], joined, *maps[index + 1:]]
 
 
 def join_unused(used: Tensor, *unused: Tensor) -> Tensor:

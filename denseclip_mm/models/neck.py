@@ -144,8 +144,8 @@ class PixelTextNeck(BaseModule):
         score_map = self.score_map(self.decoder_vocabulary, tokens_BNC, dense_BCHW)
         outputs = ()
         if self.neck is not None:
-            maps = concatenate(maps, score_map / self.tau, self.score_map_index)
-            outputs = tuple(self.neck(maps))
+            outputs = tuple(self.neck(
+                concatenate(maps, score_map, self.score_map_index, self.tau)))
         if not self.output_score_map:
             return outputs
         if self.vocabulary is not self.decoder_vocabulary:

@@ -149,5 +149,7 @@ def test_what_an_ensemble_refuses(tiny_resnet: dict) -> None:
         mix_heads(model, (0.5, 1.5))
     with pytest.raises(ValueError, match="'sea' is said to have no label"):
         mix_heads(model, (0.5, 1), unlabelled=['sea'])
+    with pytest.raises(ValueError, match="'bus' alone leaves nothing to choose between"):
+        mix_heads(model, (0.5, 1), class_names=['bus'])
     with pytest.raises(ValueError, match='needs a decode head with fixed classes'):
         mix_heads(answer_names(model, OTHER), (0.5, 1))

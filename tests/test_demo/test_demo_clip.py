@@ -41,10 +41,14 @@ def test_open_clip_reads_it() -> None:
         torch.testing.assert_close(value, state[key].to(value.dtype), msg=key)
 
 
-@pytest.mark.parametrize(('classes', 'floor'), [(BASE_CLASSES, 55.0), (NEW_CLASSES, 60.0)])
+@pytest.mark.parametrize(('dense_embedding', 'classes', 'floor'), [
+    ('value', BASE_CLASSES, 45.0), ('value', NEW_CLASSES, 75.0),
+    ('value-value', BASE_CLASSES, 55.0), ('value-value', NEW_CLASSES, 60.0)])
 @torch.no_grad()
-def test_zero_shot_floor(model, classes: tuple[str, ...], floor: float) -> None:
+def test_zero_shot_floor(model, dense_embedding: str, classes: tuple[str, ...], floor: float,
+                         monkeypatch) -> None:
     """On scenes that it never saw; the new classes had no caption either."""
+    monkeypatch.setattr(model.backbone.tower.attnpool, 'dense_embedding', dense_embedding)
     model = answer_names(model, classes)
     own = np.full(256, 255)
     own[[CLASSES.index(name) for name in classes]] = range(len(classes))

@@ -433,9 +433,12 @@ def test_traceback_shows_the_rest(config, tmp_path, run_tool):
     ('model.neck.text_encoder.model=RN50-quickgelu',
      'image is embedded in 32 channels, the text in 1024'),
     ('model.backbone.pretrained=/nowhere/RN50.pt', 'so the text tower is random, but the backbone'),
+    ('model.backbone.pretrained=/nowhere/RN50.pt '
+     'model.neck.text_encoder.pretrained=/nowhere/RN50.pt',
+     'is neither a file nor one of the tags'),
 ])
 def test_bad_configs_stop_before_training(config, tmp_path, option, message, run_tool):
-    done = run_tool('train', config, '--work-dir', 'work', '--cfg-options', option,
+    done = run_tool('train', config, '--work-dir', 'work', '--cfg-options', *option.split(),
                     cwd=tmp_path)
     assert done.returncode == 1
     assert message in done.stderr.strip().splitlines()[-1]
