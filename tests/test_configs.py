@@ -121,9 +121,9 @@ def test_builds_and_runs_a_step(path, tmp_path):
     assert result.pred_sem_seg.data.max() < model.decode_head.num_classes
 
 
-@pytest.mark.parametrize('name', ['denseclip_fpn', 'denseclip_fpn_r101', 'denseclip_fpn_vitb16'])
+@pytest.mark.parametrize('name', [f'denseclip_fpn_{tower}' for tower in ('r50', 'r101', 'vitb16')])
 def test_published_hyper_parameters(name):
-    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    cfg = Config.fromfile(ROOT / f'configs/denseclip/{name}.py')
     side, stride = (640, 426) if 'vit' in name else (512, 341)
     assert cfg.model.backbone.image_size == side == cfg.model.data_preprocessor.size[0]
     assert cfg.model.test_cfg == dict(mode='slide', crop_size=(side, side), stride=(stride, stride))
@@ -143,10 +143,10 @@ def test_published_hyper_parameters(name):
 
 
 @pytest.mark.parametrize(('name', 'millions'), [
-    ('denseclip_fpn', 50.3), ('denseclip_fpn_r101', 67.8), ('denseclip_fpn_vitb16', 105.3)])
+    ('denseclip_fpn_r50', 50.3), ('denseclip_fpn_r101', 67.8), ('denseclip_fpn_vitb16', 105.3)])
 def test_published_parameter_counts(name, millions):
     """DenseCLIP, Table 1: parameters without the text tower."""
-    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    cfg = Config.fromfile(ROOT / f'configs/denseclip/{name}.py')
     with torch.device('meta'):
         model = MODELS.build(without_weights(cfg.model))
     count = sum(parameter.numel() for key, parameter in model.named_parameters()

@@ -1,5 +1,5 @@
 # DenseCLIP with pre-model prompting on ADE20K: the contexts are read from the image.
-_base_ = '../denseclip_fpn.py'
+_base_ = '../denseclip/denseclip_fpn_r50.py'
 model = dict(
     neck=dict(
         prompt=dict(

@@ -92,7 +92,7 @@ def everything(model: nn.Module, side: int, num_classes: int) -> dict[str, Tenso
 @pytest.mark.parametrize(('case', 'config', 'side', 'report'), [
     ('rn50_ade20k_512', 'denseclip_fpn.py', 512,
      'CLIPResNet, layers [3, 4, 6, 3], width 64, image_size 512'),
-    ('vitb16_ade20k_640', 'denseclip_fpn_vitb16.py', 640,
+    ('vitb16_ade20k_640', 'denseclip/denseclip_fpn_vitb16.py', 640,
      'CLIPVisionTransformer, layers 12, width 768, image_size 640'),
 ], ids=['rn50', 'vitb16'])
 def test_equals_the_published_code(case: str, config: str, side: int, report: str, shared: Path,

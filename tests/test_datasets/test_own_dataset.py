@@ -407,7 +407,7 @@ def test_one_line_errors_of_the_tool(tmp_path, run_tool, words, message):
 
 def test_camvid(shared):
     """Compared with counting the files; void is 255 there."""
-    cfg = Config.fromfile(ROOT / 'configs/denseclip_fpn_r50_camvid.py')
+    cfg = Config.fromfile(ROOT / 'configs/denseclip/denseclip_fpn_r50_camvid.py')
     cfg.val_dataloader.dataset.data_root = str(shared / 'data/camvid')
     report = check_split(cfg, 'val')
     masks = sorted((shared / 'data/camvid/annotations/val').iterdir())
@@ -458,7 +458,7 @@ def test_convert_camvid(tutorial, convert):
         else:
             after = np.array(Image.open(target / f'images/{split}/{name}.jpg'))
             assert np.abs(after.astype(int) - before).mean() < 2
-    cfg = Config.fromfile(ROOT / 'configs/denseclip_fpn_r50_camvid.py')
+    cfg = Config.fromfile(ROOT / 'configs/denseclip/denseclip_fpn_r50_camvid.py')
     cfg.train_dataloader.dataset.data_root = str(target)
     report = check_split(cfg, 'train')
     assert report.errors() == [] and report.num_images == 2

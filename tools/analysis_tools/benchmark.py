@@ -251,7 +251,7 @@ class Bench:
         """All cases by name."""
         ade, many = read_class_names('ade20k'), names_of(1200)
         r50, baseline = 'denseclip_fpn.py', 'baselines/clip_fpn_r50.py'
-        aggregate = 'denseclip_aggregate_r50.py'
+        aggregate = 'denseclip/denseclip_aggregate_r50.py'
         whole = {'model.decode_head.type': 'FPNHead'}  # its loss; the configs' is in pieces
         padded = dict(_delete_=True, type='PaddedTextTower', model='RN50-quickgelu')
         return {
@@ -263,7 +263,7 @@ class Bench:
                 'DenseCLIP': partial(self.infer, r50)},
             'infer-vitb16': {
                 'CLIP + FPN': partial(self.infer, 'baselines/clip_fpn_vitb16.py'),
-                'DenseCLIP': partial(self.infer, 'denseclip_fpn_vitb16.py')},
+                'DenseCLIP': partial(self.infer, 'denseclip/denseclip_fpn_vitb16.py')},
             'train-r50': {
                 'CLIP + FPN': partial(self.train, baseline),
                 'DenseCLIP': partial(self.train, r50),

@@ -1,7 +1,7 @@
 # DenseCLIP, CLIP RN50, CamVid: the smallest real dataset, and a pattern for your own.
 _base_ = [
-    './_base_/models/denseclip_fpn_r50.py', './_base_/datasets/camvid_512x512.py',
-    './_base_/schedules/schedule_4k.py', './_base_/default_runtime.py'
+    '../_base_/models/denseclip_fpn_r50.py', '../_base_/datasets/camvid_512x512.py',
+    '../_base_/schedules/schedule_4k.py', '../_base_/default_runtime.py'
 ]
 model = dict(
     neck=dict(class_names={{_base_.classes}}),
