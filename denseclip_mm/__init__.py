@@ -25,6 +25,7 @@ from denseclip_mm.engine import (  # noqa: E402
     PredictionVisualizationHook,
     PromptWordsHook,
     ResumableCheckpointHook,
+    RunSummaryHook,
     ScoreMapVisualizationHook,
     WholeFileBackend,
     WholeVisBackend,
@@ -62,7 +63,7 @@ _REGISTERED = {
     DATASETS: (ScenesDataset, ),
     HOOKS: (ChannelsLastHook, CheckClassesHook, CheckLossHook, LabelMapHook,
             PredictionVisualizationHook, PromptWordsHook, ResumableCheckpointHook,
-            ScoreMapVisualizationHook),
+            RunSummaryHook, ScoreMapVisualizationHook),
     TASK_UTILS: (ClassWeightSampler, ),
     VISBACKENDS: (WholeVisBackend, ),
 }

@@ -91,7 +91,8 @@ def test_the_page_word_for_word(name: str, tmp_path: Path) -> None:
     assert len((tmp_path / 'own.py').read_text().splitlines()) <= 12
     assert cfg.model.data_preprocessor.mean[0] == pytest.approx(0.48145466 * 255)
     assert cfg.optim_wrapper.optimizer.type == 'AdamW' and 'denseclip_mm' in str(cfg.custom_imports)
-    assert [hook.type for hook in cfg.custom_hooks] == ['CheckClassesHook', 'CheckLossHook']
+    assert [hook.type for hook in cfg.custom_hooks] == [
+        'CheckClassesHook', 'CheckLossHook', 'RunSummaryHook']
     model = build(cfg)
     check_heads(model)
     assert model.training

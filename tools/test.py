@@ -15,9 +15,9 @@ from denseclip_mm.apis.config import (
     parse_launched,
 )
 from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.engine.quiet_runner import QuietRunner
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         apply_options(cfg, args)
         check_data(cfg, 'test_dataloader')
         launch_on_cpu(cfg)
-        runner = Runner.from_cfg(cfg)
+        runner = QuietRunner.from_cfg(cfg)
         if cfg.get('load_from') is None:
             start_zero_shot(plain_model(runner.model))
         else:

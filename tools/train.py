@@ -10,10 +10,10 @@ from pathlib import Path
 from denseclip_mm.apis.checkpoint import load_checkpoint, newest_checkpoint, plain_model
 from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
 from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.engine.quiet_runner import QuietRunner
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import Runner
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             cfg.optim_wrapper.type = 'AmpOptimWrapper'
             cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
         launch_on_cpu(cfg)
-        runner = Runner.from_cfg(cfg)
+        runner = QuietRunner.from_cfg(cfg)
         if not any(parameter.requires_grad for parameter in runner.model.parameters()):
             raise ValueError(f'{args.config} has nothing to learn; test it: '
                              f'tools/test.py {args.config}')

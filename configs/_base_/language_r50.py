@@ -1,6 +1,10 @@
 # What turns a config of mmseg into DenseCLIP with CLIP's RN50; docs/own_config.md says how. Stock
 # configs have entries of these names, so they lie in one of their own.
-custom_hooks = [dict(type='CheckClassesHook'), dict(type='CheckLossHook')]
+custom_hooks = [
+    dict(type='CheckClassesHook'),
+    dict(type='CheckLossHook'),
+    dict(type='RunSummaryHook'),
+]
 language = dict(
     model=dict(
         pretrained=None,

@@ -18,10 +18,14 @@ from textwrap import shorten
 from traceback import walk_tb
 from types import FrameType
 from typing import Any
+from warnings import catch_warnings, filterwarnings
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
+# What mmseg says at every start of the ways in which it calls itself.
+_OWN_WAYS = (r'``build_\w+`` would be deprecated soon|Default ``avg_non_ignore`` is False|'
+             'The draw is False')
 _LONGEST = 400  # characters of another library's message
 _CHATTER = re.compile(r'\. Please check whether|, the current sys.path is')  # of mmengine
 
@@ -74,7 +78,9 @@ def one_line(traceback: bool, what: str = '') -> Iterator[FirstIteration]:
     """
     first = FirstIteration()
     try:
-        yield first
+        with catch_warnings():
+            filterwarnings('ignore', _OWN_WAYS)
+            yield first
     except Exception as error:
         # Once each: a frame that catches and raises again stands in the trace twice.
         frames = list(dict.fromkeys(frame for frame, _ in walk_tb(error.__traceback__)))

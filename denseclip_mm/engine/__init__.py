@@ -10,7 +10,8 @@ from denseclip_mm.engine.hooks import (
 from denseclip_mm.engine.prediction_hooks import LabelMapHook, PredictionVisualizationHook
 from denseclip_mm.engine.score_map_hook import ScoreMapVisualizationHook
 from denseclip_mm.engine.storage import WholeFileBackend, WholeVisBackend
+from denseclip_mm.engine.summary_hook import RunSummaryHook
 
 __all__ = ['ChannelsLastHook', 'CheckClassesHook', 'CheckLossHook', 'LabelMapHook',
            'PredictionVisualizationHook', 'PromptWordsHook', 'ResumableCheckpointHook',
-           'ScoreMapVisualizationHook', 'WholeFileBackend', 'WholeVisBackend']
+           'RunSummaryHook', 'ScoreMapVisualizationHook', 'WholeFileBackend', 'WholeVisBackend']

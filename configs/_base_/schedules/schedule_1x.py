@@ -16,6 +16,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     check_loss=dict(type='CheckLossHook'),
+    summary=dict(type='RunSummaryHook'),
     checkpoint=dict(type='ResumableCheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'))

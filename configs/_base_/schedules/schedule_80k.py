@@ -17,6 +17,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     check_loss=dict(type='CheckLossHook'),
+    summary=dict(type='RunSummaryHook'),
     prompt_words=dict(type='PromptWordsHook'),
     checkpoint=dict(
         type='ResumableCheckpointHook', by_epoch=False, interval=8000, max_keep_ckpts=2,
