@@ -17,6 +17,7 @@ from denseclip_mm.clip.sources import (
     NAMES,
     folder_of,
     from_hub,
+    is_place,
     tag_of,
 )
 from denseclip_mm.torchscript import is_torchscript
@@ -45,7 +46,7 @@ def clip_config(model: str | dict[str, Any]) -> dict[str, Any]:
         >>> clip_config('RN50-quickgelu')['vision_cfg']['layers']
         [3, 4, 6, 3]
     """
-    if isinstance(model, str) and not model.startswith((LOCAL, HUB)):
+    if isinstance(model, str) and not is_place(model):
         config = open_clip.get_model_config(model)
         if config is None:
             raise ValueError(f'open_clip has no model {model!r}; {_hint(model)}')

@@ -19,6 +19,11 @@ _DESCRIPTIONS = (CONFIG, 'config.json', 'preprocessor_config.json')
 NAMES = (*_OPEN_CLIP, *_TRANSFORMERS)  # in this order
 
 
+def is_place(model: Any) -> bool:
+    """Whether a model is named by the folder or the repository on the hub that it lies in."""
+    return isinstance(model, str) and model.startswith((LOCAL, HUB))
+
+
 def own_weights(model: str | dict[str, Any], pretrained: str | None) -> str | None:
     """The weights of a tower: those given, or those that the model's folder brings.
 
@@ -26,9 +31,7 @@ def own_weights(model: str | dict[str, Any], pretrained: str | None) -> str | No
         >>> own_weights('local-dir:clip', None), own_weights('RN50', None)
         ('local-dir:clip', None)
     """
-    if pretrained is None and isinstance(model, str) and model.startswith((LOCAL, HUB)):
-        return model
-    return pretrained
+    return model if pretrained is None and is_place(model) else pretrained
 
 
 def folder_of(name: str) -> Path | None:
