@@ -9,6 +9,7 @@ Shapes: B images (1 if the prompt does not depend on the image), P prompts, L le
 T tokens of a tree, N positions of the tower, D width of the tower, C embedding channels.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -82,10 +83,17 @@ class CLIPTextTower(nn.Module):
         return self.tower.vocab_size
 
     def init_weights(self) -> None:
-        """Load the pretrained weights, if any (errors: :func:`denseclip_mm.clip.load_tower`)."""
-        if self.pretrained is not None:
-            load_tower(self.tower, 'text', model=self.model, pretrained=self.pretrained)
-            self.context_length = self.tower.context_length
+        """Load the pretrained weights (errors: :func:`denseclip_mm.clip.load_tower`).
+
+        Without any a warning says that the tower is random, which no training will change.
+        """
+        if self.pretrained is None:
+            logging.getLogger(__name__).warning(
+                'CLIPTextTower has pretrained=None: it is random and is never trained, so names '
+                'mean nothing to it, unless a checkpoint brings its weights')
+            return
+        load_tower(self.tower, 'text', model=self.model, pretrained=self.pretrained)
+        self.context_length = self.tower.context_length
 
     def train(self, mode: bool = True) -> 'CLIPTextTower':
         """Stay in eval mode, whatever the model around it does."""
