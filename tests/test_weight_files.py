@@ -6,17 +6,22 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from denseclip_mm.apis.deploy import save_without_text_tower
+from denseclip_mm.apis.inference import Predictor
 from denseclip_mm.backbones import CLIPTIMMBackbone, CLIPVisionTransformer
 from denseclip_mm.clip import clip_config, load_tower, normalisation, read_file, read_weights
+from denseclip_mm.demo.scenes import draw
 from denseclip_mm.text import CLIPTextTower, grow_trees
 
 import open_clip
 import pytest
 import torch
+from mmengine.config import Config
 from safetensors.torch import save_file
 from torch import nn
 
 transformers = pytest.importorskip('transformers')
+ROOT = Path(__file__).resolve().parents[1]
 TEXT = dict(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
             intermediate_size=128, bos_token_id=97, eos_token_id=98)
 IMAGE = dict(num_attention_heads=2, num_hidden_layers=4, image_size=64, patch_size=16)
@@ -206,6 +211,21 @@ def test_a_folder_gives_model_and_weights(folder, tiny_vit):
             ours = text(grow_trees([text.prompt(text.tokenize('a red star'))]))[0]
             assert_close(ours, clip.encode_text(tokens))
     assert normalisation(name, name) == dict(mean=(0.5, ) * 3, std=(1, 1, 1))
+
+
+def test_an_export_needs_no_folder(folder, tmp_path):
+    """What is written holds the model's config, not the folder's name."""
+    cfg = Config.fromfile(ROOT / 'configs/demo/zero_shot_scenes.py')
+    cfg.model.backbone = dict(type='CLIPVisionTransformer', model=f'local-dir:{folder}',
+                              frozen_stages=5)
+    cfg.model.neck.text_encoder = dict(type='CLIPTextTower', model=f'local-dir:{folder}')
+    cfg.dump(tmp_path / 'model.py')
+    predictor = Predictor(tmp_path / 'model.py', device='cpu')
+    files = save_without_text_tower(predictor.model, tmp_path / 'out')
+    shutil.rmtree(folder)
+    image = draw(1, 5, 128)[0]
+    assert torch.equal(torch.tensor(Predictor(*files, device='cpu')(image).score_map),
+                       torch.tensor(predictor(image).score_map))
 
 
 def test_weights_of_a_folder_in_the_order_of_open_clip(folder, tiny_vit):
