@@ -21,6 +21,13 @@ _MOST_UNPACKED = 2**26  # bytes beyond the size of an archive; only a program's 
 _UNPACKS = 'it would unpack to far more than its size, so it was not unpacked'
 _CHANGED = 'its bytes are not those that were saved; fetch or copy it anew'
 
+# What is the matter with a file, by its first bytes and what torch or safetensors says of it.
+_SAID = {'EOFError|expected EOF|central directory|not fully covered|header (length|too small)':
+         'it is cut short; fetch or copy it anew',
+         r"^b'\\x1f\\x8b|hasRecord|\.tar format":
+         'it is an archive of something else; unpack it, and give the file in it',
+         'TorchScript': 'it is a TorchScript program'}
+
 # What may stand in a file beside tensors: numpy's numbers, also as numpy 1 names them. ``compat``
 # adds what mmengine writes into its checkpoints. It holds during our own loads only.
 ALLOWED: list[Any] = [
@@ -181,20 +188,20 @@ def _fault(path: Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return 'it may not be read'
     with path.open('rb') as file:
-        head = file.read(80)
-    line = head.decode(errors='surrogateescape').splitlines()[:1]
-    if not line:
+        head = file.read(512)
+    if not head:
         return 'it is empty'
-    if line[0].startswith('version https://git-lfs'):
+    line = (head.decode(errors='surrogateescape').strip('\ufeff\t\r\n ').splitlines() or [''])[0]
+    if line.startswith('version https://git-lfs'):
         return 'it is a pointer of Git LFS; "git lfs pull" fetches the file itself'
-    if line[0].isprintable():
-        return f'it is a text, {line[0]!r}'
-    if head.startswith(b'PK') and not zipfile.is_zipfile(path):
-        return 'it is cut short; fetch or copy it anew'
-    if 'TorchScript' in str(error):
-        return 'it is a TorchScript program'
-    return ('it is damaged, of another kind, or would run code when it is loaded, so it was not '
-            f'({type(error).__name__})')
+    if re.match(r'<(!doctype )?html', line, re.IGNORECASE):
+        return 'it is a web page, as a download that failed leaves it; fetch the file anew'
+    if line.isprintable():
+        return f'it is a text, {line[:80]!r}'
+    said = f'{head[:2]!r} {error!r}'
+    return next((cause for words, cause in _SAID.items() if re.search(words, said)), (
+        'it is damaged, of another kind, or would run code when it is loaded, so it was not '
+        f'({type(error).__name__})'))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 import io
 import os
 import pickle
+import tarfile
 import zipfile
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 
 
@@ -87,6 +88,7 @@ def test_folder(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ['camvid', 'file']
 
 
+ARCHIVE = 'it is an archive of something else; unpack it, and give the file in it'
 DAMAGED = 'it is damaged, of another kind, or would run code when it is loaded, so it was not'
 
 
@@ -104,6 +106,20 @@ class Payload:
 def saved(content, **options) -> bytes:
     file = io.BytesIO()
     torch.save(content, file, **options)
+    return file.getvalue()
+
+
+def zipped(name: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, 'w') as archive:
+        archive.writestr(name, 'weights')
+    return file.getvalue()
+
+
+def tarred(mode: str) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:
+        archive.addfile(tarfile.TarInfo('model.pt'))
     return file.getvalue()
 
 
@@ -125,12 +141,21 @@ def test_tensors_of_each_format(name, tmp_path):
     ('a.pth', b'', 'it is empty'),
     ('a.npy', b'', 'it is empty'),
     ('a.pth', b'hello world', "it is a text, 'hello world'"),  # KeyError: 101 in torch.load
-    ('a.safetensors', b'<!DOCTYPE html>\n404', "it is a text, '<!DOCTYPE html>'"),
+    *((f'a.{kind}', page, 'it is a web page, as a download that failed leaves it; fetch the file '
+       'anew') for kind in ('safetensors', 'pt') for page in (
+           b'<!DOCTYPE html>\n404', b'\xef\xbb\xbf\r\n <html lang="en">\t<head>')),
+    ('a.pt', zipped('model/weights.h5'), ARCHIVE),
+    ('a.pt', tarred('w:gz'), ARCHIVE),
+    ('a.bin', tarred('w'), ARCHIVE),
     ('a.pt', b'version https://git-lfs.github.com/spec/v1\noid sha256:0',
      'it is a pointer of Git LFS; "git lfs pull" fetches the file itself'),
     ('a.pth', saved(torch.zeros(99))[:-200], 'it is cut short; fetch or copy it anew'),
     ('a.pth', saved(torch.zeros(99), _use_new_zipfile_serialization=False)[:-200],
-     f'{DAMAGED} (RuntimeError)'),
+     'it is cut short; fetch or copy it anew'),
+    ('a.pt', saved(torch.zeros(99), _use_new_zipfile_serialization=False)[:40],
+     'it is cut short; fetch or copy it anew'),
+    *(('a.safetensors', save({'a': torch.zeros(99)})[:size],
+       'it is cut short; fetch or copy it anew') for size in (4, 20, 200)),
     ('a.pth', bytes(9), f'{DAMAGED} (UnpicklingError)'),
     ('a.safetensors', bytes(9), f'{DAMAGED} (SafetensorError)'),
     ('a.pth', b'\x89PNG\r\n\x1a\n', f'{DAMAGED} (UnpicklingError)'),
@@ -143,6 +168,7 @@ def test_files_that_are_no_tensors(name, content, fault, tmp_path, recwarn):
     with pytest.raises(ValueError) as error:
         read_tensors(path)
     assert str(error.value) == f'{path} is no checkpoint: {fault}'
+    assert 'weights_only' not in str(error.value)  # torch's hint how the file would run
     assert error.value.__suppress_context__ and not recwarn.list  # no word of torch's own
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from denseclip_mm.apis.towers import check_text_tower
+from denseclip_mm.apis.towers import check_loaded_towers, check_text_tower
 from denseclip_mm.files import check_finite, read_state_dict, read_tensors
 from denseclip_mm.models.class_order import another_order
 from denseclip_mm.models.neck import PixelTextNeck
@@ -28,6 +28,8 @@ _CLASSES_AT = ((r'(decode|auxiliary)_head\.(\d+\.)?conv_seg\.', (1, 4), 0),
 def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
                     new_classes: bool = False) -> dict[str, Any]:
     """Load a model's weights, every tensor of it; mmengine only warns of those that do not fit.
+
+    Towers of two CLIPs are warned of (:func:`denseclip_mm.apis.towers.check_loaded_towers`).
 
     Args:
         model: the model, or a part of it.
@@ -64,6 +66,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
                          f'{shorten(str(error), 300)}') from None
     if fault := _other_order(model, meta, path):
         raise ValueError(fault)
+    check_loaded_towers(model, path)
     return meta
 
 

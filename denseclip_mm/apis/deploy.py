@@ -11,6 +11,7 @@ from pathlib import Path
 
 from denseclip_mm.apis.checkpoint import load_checkpoint
 from denseclip_mm.apis.pictures import distinct_colours
+from denseclip_mm.clip import is_place
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.text import TextEmbeddings
@@ -87,6 +88,8 @@ def save_without_text_tower(model: EncoderDecoder, folder: Path) -> tuple[Path, 
         cfg.model.neck.class_names = names
         if list(model.dataset_meta['classes']) != names:  # they were changed in the neck
             model.dataset_meta = dict(classes=tuple(names), palette=distinct_colours(len(names)))
+    if is_place(getattr(model.backbone, 'model', None)):  # which may be elsewhere, or change
+        cfg.model.backbone.model = model.backbone.config
     if 'pretrained' in cfg.model.backbone:
         cfg.model.backbone.pretrained = None
     config, checkpoint = folder / 'config.py', folder / 'model.pth'

@@ -1,13 +1,20 @@
 """Whether a model uses its CLIP as it was trained: its pixels, and both towers of one CLIP."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from denseclip_mm.backbones.tower import CLIPTower
-from denseclip_mm.clip import normalisation, normalisations
+from denseclip_mm.clip import folder_of, normalisation, normalisations, read_file, weights_here
 from denseclip_mm.models.neck import PixelTextNeck
+from denseclip_mm.text import CLIPTextTower
 
+import torch
 from mmengine.logging import MMLogger
-from torch import nn
+from torch import Tensor, nn
+
+# Cosines of all matrices of a tower with those of the weights that it started from, or did not.
+# Training changes little of them; those of networks trained apart have nothing in common.
+_SAME, _OTHER = 0.5, 0.1
 
 
 def check_pixels(model: nn.Module) -> None:
@@ -58,26 +65,78 @@ def check_text_tower(model: nn.Module) -> None:
     Raises:
         ValueError: if the text tower names no weights, or those of another model or file.
     """
-    image, neck = getattr(model, 'backbone', None), getattr(model, 'neck', None)
-    text = neck.text_encoder if isinstance(neck, PixelTextNeck) else None
-    if text is None or not isinstance(image, CLIPTower) or image.pretrained is None:
+    towers = _towers(model)
+    if towers is None:
         return
+    image, text = towers
     cure = ('' if isinstance(image.model, dict) else f'neck.text_encoder.model={image.model!r}, '
             ) + f'neck.text_encoder.pretrained={image.pretrained!r}'
     if text.pretrained is None:
         raise ValueError('neck.text_encoder.pretrained is None, so the text tower is random, but '
                          f'the backbone has the weights {image.pretrained!r}; write {cure}')
-    if text.model != image.model or _file(text.pretrained) != _file(image.pretrained):
+    if text.model != image.model or _place(text.pretrained) != _place(image.pretrained):
         raise ValueError(
             f'the text tower is {text.pretrained!r} of {text.model!r}, the backbone '
             f'{image.pretrained!r} of {image.model!r}; two CLIPs share no embeddings, write {cure}')
+
+
+def check_loaded_towers(model: nn.Module, path: str | Path) -> None:
+    """Warn of a checkpoint with one tower of the CLIP that the backbone names, and one of another.
+
+    Where these weights are on this machine (nothing is fetched), both towers are compared with
+    them: the text tower is never trained, and an image tower that started from them stays like
+    them. A checkpoint with neither tower of them says nothing, and is passed over.
+
+    Args:
+        model: a segmentor with the weights of the checkpoint; one without both towers, or whose
+            image tower names no pretrained weights, is passed over.
+        path: the checkpoint, for the warning.
+    """
+    towers, state = _towers(model), None
+    with suppress(OSError, ValueError):  # of weights that the checkpoint makes unnecessary
+        weights = towers and weights_here(towers[0].model, towers[0].pretrained)
+        state = weights and read_file(weights)[0]
+    if state is None:
+        return
+    image, text = towers
+    likeness = dict(image=_likeness(image.tower, 'visual.', state),
+                    text=_likeness(text.tower, 'text.', state))
+    for mine, other in (('image', 'text'), ('text', 'image')):
+        if likeness[mine] >= _SAME and likeness[other] < _OTHER:
+            MMLogger.get_current_instance().warning(
+                '%s has the %s tower of %r, but the %s tower of another CLIP, or a random one: two '
+                'CLIPs share no embeddings, so its score maps say nothing; train it with '
+                'pretrained=%r of both towers', path, mine, image.pretrained, other,
+                image.pretrained)
+
+
+def _towers(model: nn.Module) -> tuple[CLIPTower, CLIPTextTower] | None:
+    """Both towers of a model, if its image tower names pretrained weights."""
+    image, neck = getattr(model, 'backbone', None), getattr(model, 'neck', None)
+    text = neck.text_encoder if isinstance(neck, PixelTextNeck) else None
+    if text is None or not isinstance(image, CLIPTower) or image.pretrained is None:
+        return None
+    return image, text
+
+
+def _likeness(tower: nn.Module, prefix: str, state: dict[str, Tensor]) -> float:
+    """Cosine of a tower's matrices with those in a state dict; NaN if it has none of them."""
+    products = torch.zeros(3, dtype=torch.float64)
+    for key, mine in tower.state_dict().items():
+        theirs = state.get(prefix + key)
+        if theirs is not None and theirs.shape == mine.shape and mine.ndim > 1 and (
+                'pos' not in key):  # tables of positions: resized, and alike in every CLIP
+            mine, theirs = mine.flatten().float().cpu(), theirs.flatten().float()
+            products += torch.stack([mine @ theirs, mine @ mine, theirs @ theirs])
+    return float(products[0] / (products[1] * products[2]).sqrt())
 
 
 def _of_255(numbers: tuple[float, ...]) -> list[float]:
     return [round(255 * number, 4) for number in numbers]
 
 
-def _file(pretrained: str) -> str:
-    """A file by its whole path; a tag as it is."""
+def _place(pretrained: str) -> str:
+    """A file or folder by its whole path; a tag as it is."""
     path = Path(pretrained).expanduser()
-    return str(path.resolve()) if path.is_file() else pretrained
+    path = path if path.is_file() else folder_of(pretrained)
+    return pretrained if path is None else str(path.resolve())

@@ -7,7 +7,7 @@ the pair (global embedding (B, C), dense embedding (B, C, H, W)) unless ``with_e
 from collections.abc import Iterable
 from typing import Any
 
-from denseclip_mm.clip import clip_config, load_tower
+from denseclip_mm.clip import clip_config, load_tower, own_weights
 
 from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
@@ -53,9 +53,11 @@ class CLIPTower(nn.Module):
     """Base of the backbones around an open_clip image tower.
 
     Args:
-        model: an open_clip model name, or an open_clip model config.
-        pretrained: an open_clip tag, a path to an OpenAI ``.pt`` or an open_clip state dict, or
-            None. Read in :meth:`init_weights`.
+        model: an open_clip model name, or an open_clip model config
+            (:func:`denseclip_mm.clip.clip_config`).
+        pretrained: an open_clip tag, a file or a folder of CLIP weights
+            (:func:`denseclip_mm.clip.load_tower`), or None for random weights; a model of a folder
+            or on the hub brings its own. Read in :meth:`init_weights`.
         image_size: the training crop, one number or (height, width), to whose grid the position
             table is resized when pretrained weights load; None for the model's own size.
         frozen_stages: stages without gradient and in eval mode: -1 none, 0 the stem (patch
@@ -75,7 +77,7 @@ class CLIPTower(nn.Module):
         super().__init__()
         self.config = clip_config(model)
         self.model = model
-        self.pretrained = pretrained
+        self.pretrained = own_weights(model, pretrained)
         own_size = self.config['vision_cfg'].get('image_size', 224)
         self.image_size = size_2d(own_size if image_size is None else image_size)
         self.embed_dim: int = self.config['embed_dim']

@@ -9,10 +9,11 @@ Shapes: B images (1 if the prompt does not depend on the image), P prompts, L le
 T tokens of a tree, N positions of the tower, D width of the tower, C embedding channels.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
-from denseclip_mm.clip import clip_config, load_tower
+from denseclip_mm.clip import clip_config, load_tower, own_weights, tokenizer_folder
 from denseclip_mm.text.tokenizers import tokenizer_of
 from denseclip_mm.text.tree import TokenTree
 
@@ -32,11 +33,14 @@ class CLIPTextTower(nn.Module):
             included. A published DenseCLIP checkpoint has fewer than the tower.
 
     Args:
-        model: an open_clip model name, or an open_clip model config.
-        pretrained: an open_clip tag, a path to an OpenAI ``.pt`` or an open_clip state dict, or
-            None for random weights. Read in :meth:`init_weights`.
+        model: an open_clip model name, or an open_clip model config
+            (:func:`denseclip_mm.clip.clip_config`).
+        pretrained: an open_clip tag, a file or a folder of CLIP weights
+            (:func:`denseclip_mm.clip.load_tower`), or None for random weights; a model of a folder
+            or on the hub brings its own. Read in :meth:`init_weights`.
         tokenizer: where a tokenizer of Hugging Face is read from, once the first text is tokenized:
-            a folder, or a file in one; by default the name that the model config has.
+            a folder, or a file in one; by default the folder of the model, if it is in there, or
+            the name that the model config has.
 
     Raises:
         ValueError: if the model is unknown, or its text tower is not open_clip's own transformer
@@ -58,8 +62,10 @@ class CLIPTextTower(nn.Module):
         text = config['text_cfg']
         _require_transformer(model, text)
         self.model = model
-        self.pretrained = pretrained
+        self.pretrained = own_weights(model, pretrained)
         self.tower = _build_text_tower(config['embed_dim'], text, config.get('quick_gelu', False))
+        if text.get('hf_tokenizer_name') and tokenizer is None:
+            tokenizer = tokenizer_folder(model)
         self.tokenizer = tokenizer_of(text, tokenizer)
         pool = text.get('pool_type', 'argmax')  # where the embedding is read: a place, or the end
         self.read_at: int | None = {'first': 0, 'last': -1}.get(pool)
@@ -77,10 +83,17 @@ class CLIPTextTower(nn.Module):
         return self.tower.vocab_size
 
     def init_weights(self) -> None:
-        """Load the pretrained weights, if any (errors: :func:`denseclip_mm.clip.load_tower`)."""
-        if self.pretrained is not None:
-            load_tower(self.tower, 'text', model=self.model, pretrained=self.pretrained)
-            self.context_length = self.tower.context_length
+        """Load the pretrained weights (errors: :func:`denseclip_mm.clip.load_tower`).
+
+        Without any a warning says that the tower is random, which no training will change.
+        """
+        if self.pretrained is None:
+            logging.getLogger(__name__).warning(
+                'CLIPTextTower has pretrained=None: it is random and is never trained, so names '
+                'mean nothing to it, unless a checkpoint brings its weights')
+            return
+        load_tower(self.tower, 'text', model=self.model, pretrained=self.pretrained)
+        self.context_length = self.tower.context_length
 
     def train(self, mode: bool = True) -> 'CLIPTextTower':
         """Stay in eval mode, whatever the model around it does."""

@@ -1,0 +1,19 @@
+"""CLIP towers and their weights, by open_clip's names.
+
+The only room that knows how open_clip describes, fetches and stores a model. Towers are built
+empty; weights are read later, checked whole, and copied only if every tensor fits.
+"""
+
+from denseclip_mm.clip.config import clip_config, normalisation, normalisations
+from denseclip_mm.clip.sources import (
+    folder_of,
+    is_place,
+    own_weights,
+    tokenizer_folder,
+    weights_here,
+)
+from denseclip_mm.clip.weights import load_tower, read_file, read_weights
+
+__all__ = ['clip_config', 'folder_of', 'is_place', 'load_tower', 'normalisation',
+           'normalisations', 'own_weights', 'read_file', 'read_weights', 'tokenizer_folder',
+           'weights_here']

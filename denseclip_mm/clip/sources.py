@@ -1,0 +1,177 @@
+"""Where CLIP weights lie: a tag, a file, a folder or a name on the Hugging Face hub."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from huggingface_hub import try_to_load_from_cache
+from open_clip.factory import HF_HUB_PREFIX as HUB
+from open_clip.factory import LOCAL_DIR_PREFIX as LOCAL
+
+DEMO = Path(__file__).parents[1] / 'demo'  # the small CLIP that the package carries
+CONFIG = 'open_clip_config.json'
+_OPEN_CLIP = ('open_clip_model.safetensors', 'open_clip_pytorch_model.safetensors',
+              'open_clip_pytorch_model.bin')
+_TRANSFORMERS = ('model.safetensors', 'pytorch_model.bin')
+_DESCRIPTIONS = (CONFIG, 'config.json', 'preprocessor_config.json')
+NAMES = (*_OPEN_CLIP, *_TRANSFORMERS)  # in this order
+
+
+def is_place(model: Any) -> bool:
+    """Whether a model is named by the folder or the repository on the hub that it lies in."""
+    return isinstance(model, str) and model.startswith((LOCAL, HUB))
+
+
+def own_weights(model: str | dict[str, Any], pretrained: str | None) -> str | None:
+    """The weights of a tower: those given, or those that the model's folder brings.
+
+    Examples:
+        >>> own_weights('local-dir:clip', None), own_weights('RN50', None)
+        ('local-dir:clip', None)
+    """
+    return model if pretrained is None and is_place(model) else pretrained
+
+
+def folder_of(name: str) -> Path | None:
+    """The folder that a name stands for, if it is on this machine; nothing is fetched.
+
+    Args:
+        name: a path, ``'local-dir:FOLDER'``, or ``'hf-hub:ORGANISATION/NAME'``.
+    """
+    if name.startswith(HUB):
+        known = _cached(name.removeprefix(HUB), _DESCRIPTIONS)
+        return known and known.parent
+    path = Path(name.removeprefix(LOCAL)).expanduser()
+    return path if path.is_dir() else None
+
+
+def tokenizer_folder(model: str | dict[str, Any]) -> str | None:
+    """The folder of a ``'local-dir:'`` model, if its tokenizer is in it."""
+    if isinstance(model, str) and model.startswith(LOCAL) and (folder := folder_of(model)):
+        return str(folder) if (folder / 'tokenizer_config.json').is_file() else None
+    return None
+
+
+def weights_here(model: str | dict[str, Any], pretrained: str) -> Path | None:
+    """The file of weights, if it is on this machine; nothing is fetched.
+
+    Args:
+        model: as of :func:`denseclip_mm.clip.load_tower`.
+        pretrained: likewise.
+
+    Raises:
+        FileNotFoundError: if they are a folder without weights.
+        ValueError: if they are a folder with several files of weights, of names of its own.
+    """
+    if pretrained == 'demo':
+        return DEMO / 'demo_clip.pt'
+    if pretrained.startswith(HUB):
+        return _cached(pretrained.removeprefix(HUB), NAMES)
+    path = Path(pretrained).expanduser()
+    if path.is_file():
+        return path
+    if tag := tag_of(model, pretrained):
+        name, _, file = tag.get('hf_hub', '').rpartition('/')
+        return _cached(name, (file, ) if file else _OPEN_CLIP) if name else None
+    folder = folder_of(pretrained)
+    return None if folder is None else _weights_in(folder)
+
+
+def weights_file(model: str | dict[str, Any], pretrained: str) -> Path:
+    """The file of weights, fetched if it is a tag or a name on the hub.
+
+    Args:
+        model: as of :func:`denseclip_mm.clip.load_tower`.
+        pretrained: likewise.
+
+    Raises:
+        FileNotFoundError: if there is no such file, folder or tag, or it cannot be fetched.
+        ValueError: if they are a folder with several files of weights, of names of its own.
+    """
+    if pretrained.startswith(HUB):
+        return _weights_from_hub(pretrained.removeprefix(HUB))
+    tag = tag_of(model, pretrained)
+    if tag and not Path(pretrained).is_file():
+        return _fetch(tag, model, pretrained)
+    here = weights_here(model, pretrained)
+    if here is not None:
+        return here
+    if pretrained.startswith(LOCAL):
+        raise FileNotFoundError(f'there is no folder {pretrained.removeprefix(LOCAL)!r} '
+                                f'(looked from {Path.cwd()})')
+    tags = open_clip.list_pretrained_tags_by_model(model) if isinstance(model, str) else []
+    raise FileNotFoundError(
+        f'pretrained={pretrained!r} is neither a file nor one of the tags that open_clip has for '
+        f'{model!r} ({", ".join(tags) if tags else "none"}), nor a folder')
+
+
+def tag_of(model: str | dict[str, Any], pretrained: str) -> dict[str, Any]:
+    """What open_clip knows of a tag; nothing if it has none of that name."""
+    if isinstance(model, str) and open_clip.is_pretrained_cfg(model, pretrained):
+        return open_clip.get_pretrained_cfg(model, pretrained)
+    return {}
+
+
+def from_hub(name: str, files: Iterable[str]) -> Path:
+    """The first of these files that a repository on the Hugging Face hub has, fetched.
+
+    Raises:
+        FileNotFoundError: if none of them can be fetched.
+    """
+    for file in files:
+        try:
+            return Path(open_clip.download_pretrained(dict(hf_hub=f'{name}/{file}')))
+        except Exception as error:  # as of a tag
+            fault = type(error).__name__
+    raise FileNotFoundError(
+        f'{" or ".join(files)} of {HUB + name!r} could not be fetched from the Hugging Face hub '
+        f'({fault}). Without a network: copy the folder of https://huggingface.co/{name} from a '
+        f"machine that has one, and write '{LOCAL}FOLDER'")
+
+
+def _fetch(tag: dict[str, Any], model: str, pretrained: str) -> Path:
+    try:
+        return Path(open_clip.download_pretrained(tag))
+    except Exception as error:  # whatever a hub client or a socket raises, the cure is the same
+        source = tag.get('hf_hub') or tag.get('url')
+        raise FileNotFoundError(
+            f'the weights {pretrained!r} of {model!r} could not be fetched from {source} '
+            f'({type(error).__name__}). Without a network: fetch them on a machine that has one '
+            f'(python -c "import open_clip; open_clip.create_model({model!r}, '
+            f'pretrained={pretrained!r})"), copy the file, and give its path as pretrained=') \
+            from error
+
+
+def _weights_from_hub(name: str) -> Path:
+    """The weights of a repository, and what describes them beside them."""
+    path = from_hub(name, (_OPEN_CLIP[-1], _TRANSFORMERS[-1]))  # or its twin of safetensors
+    for description in _DESCRIPTIONS:
+        with suppress(FileNotFoundError):  # none has all of them
+            from_hub(name, (description, ))
+    return path
+
+
+def _cached(name: str, files: Iterable[str]) -> Path | None:
+    """The first of these files of a repository that was fetched before."""
+    with suppress(ValueError):  # a name that cannot be one
+        for file in files:
+            if isinstance(path := try_to_load_from_cache(name, file), str):
+                return Path(path)
+    return None
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    others = sorted(path for path in folder.iterdir()
+                    if path.suffix in ('.safetensors', '.bin', '.pt', '.pth'))
+    if len(others) == 1:
+        return others[0]
+    names = ', '.join(path.name for path in others)
+    if others:
+        raise ValueError(f'{folder} holds several files of weights ({names}); give one of them')
+    raise FileNotFoundError(f'{folder} holds no weights: there is no '
+                            f'{", ".join(NAMES)}')
