@@ -7,10 +7,10 @@ torchrun --nproc_per_node 2 -m denseclip_mm train CONFIG --launcher pytorch
 CONFIG is a file, or one of a package: denseclip_mm::demo/zero_shot_scenes.py
 """
 
-import runpy
 import sys
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 TOOLS = Path(__file__).parent / '.mim/tools'
@@ -27,7 +27,7 @@ COMMANDS = {  # the tool, and what it does
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a tool as Python runs its file.
+    """Run a tool.
 
     Args:
         argv: the command and the tool's own words; None for those of this process.
@@ -45,9 +45,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.command not in COMMANDS:
         sys.exit(f'error: there is no command {args.command!r}; there are {", ".join(COMMANDS)}')
-    sys.argv = [f'denseclip-mm {args.command}', *args.words]
-    sys.path.insert(0, str(TOOLS))
-    runpy.run_path(str(TOOLS / COMMANDS[args.command][0]), run_name='__main__')
+    sys.argv[:1] = [f'denseclip-mm {args.command}']  # as the tool's usage has it
+    sys.path.insert(0, str(TOOLS))  # as of a script
+    spec = spec_from_file_location(args.command, TOOLS / COMMANDS[args.command][0])
+    tool = module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    tool.main(args.words)
 
 
 if __name__ == '__main__':

@@ -85,7 +85,7 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
         (0.05, 'work_dirs/zero_shot_scenes')
     """
     if '::' in path:
-        path = Config._get_cfg_path(path, '')[0]
+        path = _config_of_package(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no config {path!r} (looked from {Path.cwd()})')
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
@@ -99,6 +99,14 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
     if cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(path).stem)
     return cfg
+
+
+def _config_of_package(name: str) -> str:
+    try:
+        return Config._get_cfg_path(name, '')[0]
+    except (AssertionError, ValueError):  # another package, or no folder in the name
+        raise ValueError(f'{name!r} is no config of a package, as '
+                         'denseclip_mm::demo/zero_shot_scenes.py is one') from None
 
 
 def _check_kinds(cfg: Config) -> None:
