@@ -77,7 +77,7 @@ def test_the_model_zoo_is_of_these_configs(succeed):
     init_default_scope('mmseg')
     sizes = {name: each.numel() for name, each in MODELS.build(cfg.model).named_parameters()
              if not name.startswith('neck.text_encoder.')}
-    assert (f'| `configs/demo/{DEMO.name}` | scenes | 128 x 128 | '
+    assert (f'| `{DEMO.name}` | scenes | 128 x 128 | '
             f'{cfg.train_dataloader.batch_size} x {cfg.train_cfg.max_iters} | '
             f'{sum(sizes.values()) / 1e6:.1f} M | all |') in page
 

@@ -82,7 +82,7 @@ def rows(folder: Path) -> Iterator[list[str]]:
         cfg = Config.fromfile(path)
         data, size, schedule = describe(cfg)
         total, learned = parameters(cfg)
-        yield [f'`configs/{folder.name}/{path.name}`', data, size,
+        yield [f'`{path.name}`', data, size,
                'none' if learned == '0' else schedule, total, learned, figures[path.stem]]
 
 
