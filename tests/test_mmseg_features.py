@@ -692,7 +692,7 @@ def test_model_index():
     """Published figures are those of the model zoo, schedules those of the configs."""
     page = (ROOT / 'docs/model_zoo.md').read_text()
     zoo = {config: [float(single), float(multi)] for config, single, multi in re.findall(
-        r'^\| `(\S+)`.*\| (\S+) / (\S+) \|', page, re.MULTILINE)}
+        r'^\| `(configs/\S+)`.*\| (\S+) / (\S+) \|', page, re.MULTILINE)}
     zoo |= {config: [float(box), *([float(mask)] if mask else [])] for config, box, mask in
             re.findall(r'^\| `(configs/detection/\S+)`.*?\| (\d\d\.\d)(?: \(([\d.]+)\))? \|', page,
                        re.MULTILINE)}
