@@ -1,13 +1,15 @@
 """DenseCLIP for mmsegmentation 1.x.
 
 Importing the package (``custom_imports`` in a config does) repairs what the installed OpenMMLab
-stack needs and registers the types below, for mmseg and mmdet configs alike.
+stack needs and registers the types below, for mmseg and mmdet configs alike. Configs can inherit
+those of the package once it is imported: ``_base_ = ['denseclip_mm::demo/coop_scenes.py']``.
 """
 
 from denseclip_mm import compat
 
 compat.stub_missing_ops()
 compat.load_data_only()
+compat.name_configs()
 
 from denseclip_mm.apis import Prediction, Predictor  # noqa: E402
 from denseclip_mm.backbones import (  # noqa: E402

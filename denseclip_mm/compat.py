@@ -1,8 +1,10 @@
-"""Two repairs of the OpenMMLab stack, each applied only where it is needed.
+"""Repairs of the OpenMMLab stack, each applied only where it is needed.
 
 1. mmseg and mmdet import ``mmcv.ops`` unconditionally (onedl's mmseg does not), which fails where
    mmcv has no compiled ops (mmcv-lite, onedl's wheels); detectors call a few of them.
 2. mmengine's loads of checkpoints refuse what mmengine itself writes, or run what a file says.
+3. mmengine knows the packages of OpenMMLab alone by name, and looks for the types of configs that
+   are inherited from a package among those of a scope of its name.
 """
 
 import importlib.machinery
@@ -18,6 +20,8 @@ from unittest.mock import patch
 from denseclip_mm.files import ALLOWED, UnreadableFileError, read_tensors
 from denseclip_mm.ops import OPS
 
+from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
@@ -101,3 +105,21 @@ def _checked(load: Callable) -> Callable:
                     f'{filename} is no checkpoint: it is damaged, of another kind, or would run '
                     f'code when it is loaded, so it was not ({type(error).__name__})') from None
     return checked
+
+
+def name_configs() -> None:
+    """Let configs inherit this package's: ``_base_ = ['denseclip_mm::demo/coop_scenes.py']``.
+
+    The types in them stay those of the config's ``default_scope``, mmseg or mmdet.
+    """
+    # Of a distribution mmengine takes the folder that pip installed into, where an editable one has
+    # no code; of a module the module's own. So the name is that of a module beside .mim.
+    MODULE2PACKAGE['denseclip_mm'] = 'denseclip_mm.version'
+    find = Config._get_cfg_path
+
+    @wraps(find)
+    def without_scope(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        path, scope = find(cfg_path, filename)
+        return path, None if scope == 'denseclip_mm' else scope
+
+    Config._get_cfg_path = staticmethod(without_scope)

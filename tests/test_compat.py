@@ -1,4 +1,4 @@
-"""The two repairs of the OpenMMLab stack."""
+"""Repairs of the OpenMMLab stack; how configs are inherited by name: test_wheel.py."""
 
 import importlib.util
 import os

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import denseclip_mm
 from denseclip_mm import _REGISTERED
+from denseclip_mm.__main__ import COMMANDS
 
 import pytest
 
@@ -64,7 +65,11 @@ def options_of(succeed: Callable[..., str]) -> Callable[[str], str]:
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_commands_have_their_options(page: Path, options_of: Callable[[str], str]) -> None:
-    commands = re.findall(r'python tools/([\w/]+)\.py((?:[^`#\n\\]|\\\n)*)', page.read_text())
+    words = r'((?:[^`#\n\\]|\\\n)*)'
+    text = page.read_text()
+    commands = re.findall(rf'python tools/([\w/]+)\.py{words}', text)
+    commands += [(COMMANDS[name][0].removesuffix('.py'), words)
+                 for name, words in re.findall(rf'\bdenseclip-mm (\w+)\b{words}', text)]
     for tool, words in commands:
         for option in re.findall(r'(?<=\s)--[\w-]+', words):
             assert option in options_of(tool), f'{tool} {option}'

@@ -13,6 +13,7 @@ FILES = sorted((ROOT / 'denseclip_mm').rglob('*.py'))
 # A room imports from itself and from these; nothing but __init__ and tools imports from demo.
 BELOW = {
     'version': [],
+    '__main__': [],
     'compat': ['files', 'ops'],
     'ops': [],
     'files': [],

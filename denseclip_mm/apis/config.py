@@ -67,7 +67,8 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
     """Read a config as mmseg's tools do.
 
     Args:
-        path: config file.
+        path: config file, or one of a package as in ``_base_``:
+            ``denseclip_mm::demo/zero_shot_scenes.py``.
         options: what ``--cfg-options`` overrides.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
         work_dir: where logs and checkpoints go; by default the config's own, or
@@ -83,6 +84,8 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
         >>> cfg.model.decode_head.tau, cfg.work_dir
         (0.05, 'work_dirs/zero_shot_scenes')
     """
+    if '::' in path:
+        path = _config_of_package(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no config {path!r} (looked from {Path.cwd()})')
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
@@ -96,6 +99,14 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
     if cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(path).stem)
     return cfg
+
+
+def _config_of_package(name: str) -> str:
+    try:
+        return Config._get_cfg_path(name, '')[0]
+    except (AssertionError, ValueError):  # another package, or no folder in the name
+        raise ValueError(f'{name!r} is no config of a package, as '
+                         'denseclip_mm::demo/zero_shot_scenes.py is one') from None
 
 
 def _check_kinds(cfg: Config) -> None:

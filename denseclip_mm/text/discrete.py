@@ -61,10 +61,11 @@ class DiscreteContext(LearnedContext):
         if not isinstance(text_encoder.tokenizer, CLIPTokenizer):
             raise ValueError("DiscreteContext chooses among CLIP's own tokens, and the text tower "
                              f'of {text_encoder.model!r} has others; use LearnedContext')
+        choices = set(_choices(text_encoder.tokenizer, whole_words))
         is_choice = torch.zeros(text_encoder.vocab_size, dtype=torch.bool)
-        is_choice[list(_choices(text_encoder.tokenizer, whole_words))] = True
+        is_choice[list(choices)] = True
         self.register_buffer('is_choice', is_choice, persistent=False)
-        wrong = [token for token in self.words or [] if not is_choice[token]]
+        wrong = [token for token in self.words or [] if token not in choices]
         if wrong:
             raise ValueError(f'init_words={init_words!r} holds '
                              f'{text_encoder.tokenizer.readable(wrong[0])!r}, which is no whole '

@@ -20,6 +20,8 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,6 +65,21 @@ TOOLS = {path.relative_to(ROOT / 'tools').with_suffix('').as_posix()
 def test_starts_as_a_script(name, tmp_path):
     """The others, too, as a user would call them; the rest of their tests call ``main``."""
     assert 'usage: ' in start(ROOT / f'tools/{name}.py', '--help', cwd=tmp_path)
+
+
+def test_the_model_zoo_is_of_these_configs(succeed):
+    """Written anew: python tools/analysis_tools/list_configs.py; parameters are a sum done here."""
+    page = (ROOT / 'docs/model_zoo.md').read_text()
+    rows = [line for line in succeed('analysis_tools/list_configs', 'baselines', 'zero_shot',
+                                     cwd=ROOT).splitlines() if line.startswith('| `')]
+    assert len(rows) == 7 and all(f'{row}\n' in page for row in rows)
+    cfg = Config.fromfile(DEMO)
+    init_default_scope('mmseg')
+    sizes = {name: each.numel() for name, each in MODELS.build(cfg.model).named_parameters()
+             if not name.startswith('neck.text_encoder.')}
+    assert (f'| `{DEMO.name}` | scenes | 128 x 128 | '
+            f'{cfg.train_dataloader.batch_size} x {cfg.train_cfg.max_iters} | '
+            f'{sum(sizes.values()) / 1e6:.1f} M | all |') in page
 
 
 def last_miou(output: str) -> float:

@@ -7,3 +7,4 @@ param_scheduler = [
 ]
 train_cfg = dict(max_iters=300, val_interval=150)
 default_hooks = dict(checkpoint=dict(interval=150), logger=dict(interval=25))
+auto_scale_lr = dict(base_batch_size=4)
