@@ -1,4 +1,5 @@
-# Zero-shot EVA02-CLIP-B/16 on ADE20K: it pools at its class token, so the last block passes values on.
+# Zero-shot EVA02-CLIP-B/16 on ADE20K. It pools at its class token, so the last block passes values
+# on (MaskCLIP).
 _base_ = './clip_r50.py'
 model = dict(
     backbone=dict(
