@@ -84,6 +84,15 @@ TIMM_TOWERS = {
     'convnext': (partial(timm.create_model, 'test_convnext'),
                  dict(timm_pool='', timm_proj='linear')),
 }
+# Special tokens in the order of their ids; what stands before and after a text; which one pads.
+TOKENIZERS = {
+    't5': (['<unk>', '</s>'], '$A </s>', '</s>', '</s>'),
+    'gemma': (['<pad>', '<eos>', '<unk>'], '$A <eos>', '<pad>', '<eos>'),
+    'bert': (['[PAD]', '[UNK]', '[CLS]', '[SEP]'], '[CLS] $A [SEP]', '[PAD]', '[SEP]'),
+    'xlm': (['<s>', '<pad>', '</s>', '<unk>'], '<s> $A </s>', '<pad>', '</s>'),
+}
+TOKENIZER_WORDS = ('sky', 'pool table', 'pool', 'crt screen', 'a sea lion on the street',
+                   'photo of the large a b .')
 SMALL_DEMO = f"""
 _base_ = '{ROOT}/configs/demo/denseclip_fpn_scenes.py'
 clip = dict(embed_dim=32, quick_gelu=True,
@@ -124,6 +133,28 @@ def timm_clip(monkeypatch, tiny_resnet) -> Callable[[str], dict]:
         return dict(tiny_resnet, quick_gelu=False, vision_cfg=dict(
             vision, timm_model_name=f'small_{name}', image_size=64))
     return config
+
+
+@pytest.fixture
+def tokenizer_folder(tmp_path: Path) -> Callable[..., str]:
+    """Writes a tokenizer of a kind and some words, as Hugging Face's folders hold them."""
+    tokenizers, transformers = map(pytest.importorskip, ('tokenizers', 'transformers'))
+
+    def write(kind: str, words: Sequence[str] = TOKENIZER_WORDS) -> str:
+        special, template, pad, end = TOKENIZERS[kind]
+        unknown = next(token for token in special if 'unk' in token.lower())
+        model = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token=unknown))
+        model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+        model.train_from_iterator([*words] * 3, (
+            tokenizers.trainers.WordPieceTrainer(special_tokens=special, vocab_size=200)))
+        model.post_processor = tokenizers.processors.TemplateProcessing(
+            single=template, special_tokens=[(each, special.index(each)) for each in special])
+        folder = tmp_path / kind
+        transformers.PreTrainedTokenizerFast(
+            tokenizer_object=model, pad_token=pad, eos_token=end, sep_token=end,
+            unk_token=unknown, padding_side='right').save_pretrained(folder)
+        return str(folder)
+    return write
 
 
 def _model_config(clip: dict, names: Sequence[str]) -> dict:

@@ -14,25 +14,37 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 NAMES = ['sky', 'tree', 'road', 'pool table']
 
 
-@pytest.fixture(params=['tiny_resnet', 'tiny_vit', 'aggregation head'])
+# Backbone, channels of its maps, and which of them the score map joins; None for any names.
+KINDS = {
+    'resnet': ('CLIPResNet', [32, 64, 128, 256], 3),
+    'aggregation head': ('CLIPResNet', [32, 64, 128, 256], None),
+    'vit': ('CLIPVisionTransformer', [64] * 4, 2),
+    'siglip': ('CLIPTIMMBackbone', [24] * 4, 2),
+    'eva02': ('CLIPTIMMBackbone', [64] * 4, 2),
+    'convnext': ('CLIPTIMMBackbone', [24, 32, 48, 64], 3),
+}
+
+
+@pytest.fixture(params=KINDS)
 def model(request: pytest.FixtureRequest) -> torch.nn.Module:
     torch.manual_seed(0)
-    vit, any_names = request.param == 'tiny_vit', request.param == 'aggregation head'
-    clip = request.getfixturevalue('tiny_vit' if vit else 'tiny_resnet')
-    head = dict(type='CostAggregationHead', score_map_stride=32, class_dropout=0) if any_names \
-        else dict(type='FPNHead')
-    backbone = dict(type='CLIPVisionTransformer', out_indices=(0, 1, 2, 3)) if vit else dict(
-        type='CLIPResNet')
+    backbone, channels, index = KINDS[request.param]
+    if backbone == 'CLIPTIMMBackbone':
+        clip = request.getfixturevalue('timm_clip')(request.param)
+    else:
+        clip = request.getfixturevalue(
+            'tiny_resnet' if backbone == 'CLIPResNet' else 'tiny_vit')
+    head = dict(type='FPNHead') if index is not None else dict(
+        type='CostAggregationHead', score_map_stride=32, class_dropout=0)
     model = MODELS.build(Config(dict(
         type='EncoderDecoder',
-        backbone=dict(**backbone, model=clip),
+        backbone=dict(type=backbone, model=clip),
         neck=dict(
             type='PixelTextNeck', prompt=dict(type='LearnedContext', num_context=4),
             text_encoder=dict(type='CLIPTextTower', model=clip), class_names=NAMES,
             context_decoder=dict(type='ContextDecoder', width=16, num_heads=2, num_layers=1),
-            gamma=0.5, score_map_index=None if any_names else 2 if vit else 3,
-            neck=dict(type='FPN', in_channels=[64] * 4 if vit else [32, 64, 128, 256],
-                      out_channels=16, num_outs=4)),
+            gamma=0.5, score_map_index=index,
+            neck=dict(type='FPN', in_channels=channels, out_channels=16, num_outs=4)),
         decode_head=dict(
             in_channels=[16] * 4, in_index=[0, 1, 2, 3], feature_strides=[4, 8, 16, 32],
             channels=16, num_classes=len(NAMES), norm_cfg=dict(type='BN'), **head),
@@ -103,11 +115,13 @@ def exact(model: torch.nn.Module) -> tuple[dict, torch.Tensor]:
 def test_channels_last(model: torch.nn.Module, exact: tuple) -> None:
     HOOKS.build(dict(type='ChannelsLastHook')).before_train(SimpleNamespace(model=model))
     convolution = model.decode_head.scale_heads[0][0].conv.weight
-    assert model.backbone.tower.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    first = next(each for each in model.backbone.modules() if isinstance(each, torch.nn.Conv2d))
+    assert first.weight.is_contiguous(memory_format=torch.channels_last)
     assert convolution.is_contiguous(memory_format=torch.channels_last)
     assert_equal_but_for_rounding(model, exact)
 
 
+@pytest.mark.parametrize('model', ['resnet', 'aggregation head', 'vit'], indirect=True)
 def test_compiled(model: torch.nn.Module, exact: tuple) -> None:
     """As ``compile=True`` in a config: mmengine's runner replaces ``forward``."""
     torch.compiler.reset()

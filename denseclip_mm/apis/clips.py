@@ -23,8 +23,8 @@ lists the tags.
 A text tower that is refused can be done without: its texts are embedded elsewhere, and
 `prompt=dict(type='TextEmbeddings', ...)` [takes them](configs.md#prompts). *tree*: prompts share
 their beginnings. *padded*: the tower is not causal, so each prompt takes its full length ([what
-that costs](performance.md)). *Hugging Face*: the tokenizer needs the extra `transformers`, and its
-files.
+that costs](performance.md#padded-text)). *Hugging Face*: the tokenizer needs the extra
+`transformers`, and its files.
 
 `python tools/analysis_tools/list_clips.py --out docs/clips.md` wrote this page; a test compares it
 with open_clip.

@@ -11,6 +11,7 @@ import timm
 import torch
 from timm.models import ConvNeXt, Eva, FastVit, VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 _VIT_HEAD = ('norm', 'attn_pool', 'fc_norm', 'head_drop', 'head')  # what follows the blocks
 
@@ -146,8 +147,8 @@ class CLIPTIMMBackbone(CLIPTower):
         apart = self.with_embeddings and self.dense_embedding == 'value'
         indices = sorted({*self.out_indices, before_last} if apart else self.out_indices)
         size = x.shape[2] // patch, x.shape[3] // patch
-        x_BND, taken = trunk.forward_intermediates(  # as a convolution passes over the rest
-            x[:, :, :size[0] * patch, :size[1] * patch], indices=indices)
+        x = F.pad(x, (0, -(x.shape[3] % patch), 0, -(x.shape[2] % patch)))  # cut, as a slice would
+        x_BND, taken = trunk.forward_intermediates(x, indices=indices)
         tokens = dict(zip(indices, taken, strict=True))
         maps = [scale(tokens[index])
                 for scale, index in zip(self.pyramid, self.out_indices, strict=True)]

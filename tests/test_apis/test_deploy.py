@@ -36,25 +36,37 @@ NECKS = {
 }
 
 
+# Channels of the maps, and which of them the score map joins; those of timm by name.
+MAPS = {
+    'CLIPResNet': ([32, 64, 128, 256], 3),
+    'CLIPVisionTransformer': ([64] * 4, 2),
+    'siglip': ([24] * 4, 2),
+    'eva02': ([64] * 4, 2),
+    'pe': ([64] * 4, 2),
+    'vitamin': ([64] * 4, 2),
+    'fastvit': ([32, 32, 64, 64], 3),
+    'convnext': ([24, 32, 48, 64], 3),
+}
+
+
 def write_model(clip: dict, folder: Path, neck: dict, kind: str = 'CLIPResNet') -> list[str]:
     """A config and a checkpoint of random weights; their paths."""
-    vit = kind == 'CLIPVisionTransformer'
+    channels, index = MAPS[kind]
     head = dict(type='FPNHead')
     if 'score_map_index' in neck:
-        head = dict(type='CostAggregationHead', score_map_stride=16 if vit else 32)
+        head = dict(type='CostAggregationHead', score_map_stride=2**(2 + index))
     cfg = Config(dict(
         custom_imports=dict(imports=['denseclip_mm']),
         model=dict(
             type='EncoderDecoder',
             data_preprocessor=dict(type='SegDataPreProcessor', bgr_to_rgb=True, size=(64, 64),
                                    mean=[122.8, 116.7, 104.1], std=[68.5, 66.6, 70.3]),
-            backbone=dict(type=kind, model=clip, image_size=64,
-                          **(dict(out_indices=(0, 1, 2, 3)) if vit else {})),
+            backbone=dict(type=kind if kind.startswith('CLIP') else 'CLIPTIMMBackbone', model=clip,
+                          image_size=64),
             neck={**dict(
-                type='PixelTextNeck', class_names=NAMES, score_map_index=2 if vit else 3,
+                type='PixelTextNeck', class_names=NAMES, score_map_index=index,
                 text_encoder=dict(type='CLIPTextTower', model=clip),
-                neck=dict(type='FPN', in_channels=[64] * 4 if vit else [32, 64, 128, 256],
-                          out_channels=8, num_outs=4)), **neck},
+                neck=dict(type='FPN', in_channels=channels, out_channels=8, num_outs=4)), **neck},
             decode_head=dict(in_channels=[8] * 4, in_index=[0, 1, 2, 3],
                              feature_strides=[4, 8, 16, 32], channels=8, num_classes=4,
                              norm_cfg=dict(type='BN'), align_corners=False, **head),
@@ -88,9 +100,12 @@ def logits_of(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
 IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(3)) * 255
 
 
-@pytest.mark.parametrize('kind', ['post-model', 'class-specific', 'templates', 'aggregate'])
-def test_a_checkpoint_without_the_tower(tiny_resnet, tmp_path, kind) -> None:
-    given = init_model(*write_model(tiny_resnet, tmp_path, NECKS[kind]), device='cpu')
+@pytest.mark.parametrize(('kind', 'tower'), [
+    *((kind, 'CLIPResNet') for kind in ('post-model', 'class-specific', 'templates', 'aggregate')),
+    *(('post-model', tower) for tower in ('siglip', 'eva02', 'convnext'))])
+def test_a_checkpoint_without_the_tower(tiny_resnet, timm_clip, tmp_path, kind, tower) -> None:
+    clip = tiny_resnet if tower == 'CLIPResNet' else timm_clip(tower)
+    given = init_model(*write_model(clip, tmp_path, NECKS[kind], tower), device='cpu')
     before = given.state_dict()
     config, checkpoint = save_without_text_tower(given, tmp_path / 'out')
     assert given.neck.text_encoder is not None
@@ -237,6 +252,21 @@ def test_onnx(tiny_resnet, tiny_vit, tmp_path, kind) -> None:
     held = path.stat().st_size
     with_tower = sum(p.numel() for p in model.neck.text_encoder.parameters()) * 4
     assert (held > with_tower) == (kind == 'pre-model')
+
+
+@pytest.mark.parametrize('tower', ['siglip', 'eva02', 'pe', 'vitamin', 'fastvit', 'convnext'])
+def test_onnx_of_towers_of_timm(timm_clip, tmp_path, tower) -> None:
+    files = write_model(timm_clip(tower), tmp_path, NECKS['post-model'], tower)
+    model = init_model(*files, device='cpu')
+    path = tmp_path / 'out/model.onnx'
+    assert export_onnx(model, path, [(64, 64)]) < 1e-5
+    session = onnxruntime.InferenceSession(path)
+    for shape in ((1, 64, 64), (3, 96, 64), (2, 100, 130)):
+        images = torch.rand(shape[0], 3, *shape[1:]) * 255
+        logits, = session.run(None, {'images': images.numpy()})
+        expected = logits_of(model, images).numpy()
+        np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
+        assert expected.std((0, 2, 3)).min() > 0
 
 
 def test_onnx_that_differs_is_not_written(tiny_vit, tmp_path, monkeypatch) -> None:

@@ -368,6 +368,28 @@ def test_convnext_dense_embedding_is_the_head_of_every_cell(
             close(embedding, normed @ backbone.tower.head.proj.weight.T)
 
 
+@pytest.mark.parametrize('with_embeddings', [True, False])
+def test_checkpoint_of_the_former_convnext_backbone(
+        with_embeddings: bool, timm_clip: Callable[[str], dict]) -> None:
+    """``CLIPConvNeXt`` held open_clip's tower as ``tower``, without embeddings without its head."""
+    config = timm_clip('convnext')
+    former = randomise(open_clip.CLIP(**config)).visual.eval()
+    state = {f'tower.{key}': value for key, value in former.state_dict().items()
+             if with_embeddings or not key.startswith(('trunk.head.', 'head.'))}
+    assert 'tower.trunk.stages.1.downsample.1.weight' in state
+    assert ('tower.trunk.head.norm.weight' in state) == with_embeddings
+    backbone = CLIPTIMMBackbone(model=config, with_embeddings=with_embeddings).eval()
+    backbone.load_state_dict(state, strict=True)
+    with torch.no_grad():
+        outputs = backbone(images(96, 64))
+        x = former.trunk.stem(images(96, 64))
+        for index, stage in enumerate(former.trunk.stages):
+            x = stage(x)
+            close(outputs[index], x)
+        if with_embeddings:
+            close(outputs[4][0], former(images(96, 64)))
+
+
 @pytest.mark.parametrize(('grid', 'size'), [
     ((4, 4), (4, 4)), ((4, 4), (3, 6)), ((2, 6), (2, 6)), ((2, 6), (6, 2)), ((3, 2), (1, 1))])
 def test_dense_attention_pool(grid: tuple[int, int], size: tuple[int, int]) -> None:

@@ -28,40 +28,11 @@ KINDS = {
     'first': dict(no_causal_mask=True, pool_type='first'),
     'last of causal': dict(pool_type='last'),
 }
-# Special tokens in the order of their ids; what stands before and after a text; which one pads.
-TOKENIZERS = {
-    't5': (['<unk>', '</s>'], '$A </s>', '</s>', '</s>'),
-    'gemma': (['<pad>', '<eos>', '<unk>'], '$A <eos>', '<pad>', '<eos>'),
-    'bert': (['[PAD]', '[UNK]', '[CLS]', '[SEP]'], '[CLS] $A [SEP]', '[PAD]', '[SEP]'),
-    'xlm': (['<s>', '<pad>', '</s>', '<unk>'], '<s> $A </s>', '<pad>', '</s>'),
-}
 
 
 def same(actual: Tensor, expected: Tensor) -> None:
     assert actual.shape == expected.shape
     assert (actual - expected).abs().max() <= 1e-5 * expected.abs().max()
-
-
-@pytest.fixture
-def tokenizer_folder(tmp_path: Path) -> Callable[[str], str]:
-    """Writes a tokenizer of a kind, small, as Hugging Face's folders hold them."""
-    tokenizers, transformers = map(pytest.importorskip, ('tokenizers', 'transformers'))
-
-    def write(kind: str) -> str:
-        special, template, pad, end = TOKENIZERS[kind]
-        unknown = next(token for token in special if 'unk' in token.lower())
-        model = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token=unknown))
-        model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-        model.train_from_iterator(NAMES * 3 + ['photo of the large a b .'] * 3, (
-            tokenizers.trainers.WordPieceTrainer(special_tokens=special, vocab_size=200)))
-        model.post_processor = tokenizers.processors.TemplateProcessing(
-            single=template, special_tokens=[(each, special.index(each)) for each in special])
-        folder = tmp_path / kind
-        transformers.PreTrainedTokenizerFast(
-            tokenizer_object=model, pad_token=pad, eos_token=end, sep_token=end,
-            unk_token=unknown, padding_side='right').save_pretrained(folder)
-        return str(folder)
-    return write
 
 
 @pytest.fixture

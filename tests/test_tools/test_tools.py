@@ -56,7 +56,8 @@ def start(*words: object, cwd: Path, code: int = 0, **env: str) -> str:
 
 STARTED = {'train', 'app', 'convert_checkpoint', 'analysis_tools/benchmark',
            'analysis_tools/draw_contexts', 'demo/compare_prompts'}  # by tests of their own
-PARTS = {'app_input', 'app_regions'}  # of the page
+PARTS = {'app_input', 'app_regions', 'analysis_tools/benchmark_measure',
+         'analysis_tools/benchmark_steps'}  # of the page and of the benchmark
 TOOLS = {path.relative_to(ROOT / 'tools').with_suffix('').as_posix()
          for path in (ROOT / 'tools').rglob('*.py')} - PARTS
 
@@ -333,9 +334,28 @@ def test_benchmark(tmp_path, run_tool):
     assert refused.returncode == 2 and 'there is no case txt; there are infer-r50' in refused.stderr
 
 
+def test_padded_text_costs_nothing_in_inference(load_tool, monkeypatch, tiny_resnet):
+    """The benchmark's own cases, with a small CLIP: the same operations, since text is kept."""
+    tiny_resnet['vision_cfg'].update(width=64)  # the channels of RN50
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, 'RN50-quickgelu', tiny_resnet)
+    benchmark, measure = (load_tool(f'analysis_tools/benchmark{part}') for part in ('', '_measure'))
+    cases = benchmark.cases_of(benchmark.Bench(
+        device='cpu', batch_size=1, amp=None, channels_last=False, compile=False, image_size=64))
+    operations = {}
+    for case in ('infer-not-causal', 'text-not-causal'):
+        for name, build in cases[case].items():
+            step = build()
+            step()
+            operations[case, name] = measure.count(step)[0]
+    assert (operations['infer-not-causal', 'padded to 64']
+            == operations['infer-not-causal', 'token tree'] > 0)
+    assert (operations['text-not-causal', 'padded to 64']
+            > 5 * operations['text-not-causal', 'token tree'])
+
+
 def test_bytes_of_a_matrix_product(load_tool):
     a, b = torch.zeros(3, 5), torch.zeros(5, 7, dtype=torch.float)
-    with load_tool('analysis_tools/benchmark').ByteCounter() as moved:
+    with load_tool('analysis_tools/benchmark_measure').ByteCounter() as moved:
         (a.T.T @ b).view(21)  # views move nothing
     assert moved.total == 4 * (3 * 5 + 5 * 7 + 3 * 7)
 

@@ -8,7 +8,6 @@ model = dict(
         model='ViT-B-16-quickgelu',
         pretrained='openai',
         image_size=640,
-        out_indices=(3, 5, 7, 11),
         drop_path_rate=0.1,
         with_embeddings=False),
     neck=dict(in_channels=[768, 768, 768, 768]),
