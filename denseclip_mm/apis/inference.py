@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.checkpoint import load_checkpoint, start_zero_shot
 from denseclip_mm.apis import detection, segmentation
+from denseclip_mm.apis.checkpoint import load_checkpoint, start_zero_shot
 from denseclip_mm.apis.config import build_model, classes_of, load_config
 from denseclip_mm.apis.open_vocabulary import answer_names, has_names, mix_heads, view_of
 from denseclip_mm.apis.pictures import distinct_colours, load_image, shown
@@ -138,13 +138,20 @@ class Predictor:
         return self._kind.answers(self.model)
 
     @property
+    def detects(self) -> bool:
+        """Whether it finds things: a :class:`Detection` comes of a picture."""
+        return self._kind is detection
+
+    @property
     def has_score_map(self) -> bool:
         """Whether the model has one, for other names and to be looked at."""
         return has_names(self.model)
 
     def set_class_names(self, class_names: str | Sequence[str]) -> None:
-        """Answer to other names from now on, see :func:`answer_names
-        <denseclip_mm.apis.open_vocabulary.answer_names>`.
+        """Answer to other names from now on.
+
+        By the aggregation head or the score map; a detector by the score map in its boxes. See
+        :func:`answer_names <denseclip_mm.apis.open_vocabulary.answer_names>`.
 
         Args:
             class_names: as in :class:`PixelTextNeck`.

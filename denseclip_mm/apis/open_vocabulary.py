@@ -54,8 +54,8 @@ def neck_with_own_text(model: nn.Module) -> PixelTextNeck:
         ValueError: if the model has no score map to answer names.
     """
     if not has_names(model):
-        raise ValueError('names need a score map, which the neck PixelTextNeck makes (in a detector '
-                         'of type ScoreMapDetector); this model has none')
+        raise ValueError('names need a score map, which the neck PixelTextNeck makes (of a '
+                         'detector: in a ScoreMapDetector); this model has none')
     return view_of(model.neck, kept_text=KeptText().train(model.neck.training))
 
 
