@@ -4,6 +4,7 @@ import os
 import warnings
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,9 @@ def build_model(cfg: Config, device: str) -> nn.Module:
         return init_model(cfg, device=device)
     from mmdet.apis import init_detector
     with warnings.catch_warnings(record=True):  # of the weights, which come later
-        return init_detector(cfg, palette='random', device=device)
+        model = init_detector(deepcopy(cfg), palette='random', device=device)
+    model.cfg = cfg  # in which some detectors would have left traces of being built
+    return model
 
 
 def classes_of(model: nn.Module, meta: dict[str, Any]) -> tuple[list[str], list | None]:

@@ -129,7 +129,7 @@ class Detection:
         for index in reversed(range(len(colours) if self.masks is not None else 0)):
             inside = self.masks[index]
             painted[inside] = np.round(
-                (1 - opacity) * painted[inside] + opacity * np.array(colours[index]))
+                (1 - opacity) * self.image[inside] + opacity * np.array(colours[index]))
         drawn, scale = enlarged(painted)
         width = max(2, round(max(drawn.shape) / 300))
         corners = np.round(self.boxes * scale).astype(int)
