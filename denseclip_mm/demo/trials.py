@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -50,6 +50,35 @@ def run_all(trial: Callable[..., dict[str, Any]], runs: Mapping[Path, tuple], jo
 def results_of(runs: Mapping[Path, tuple]) -> dict[Path, dict[str, Any]]:
     """What the runs measured, by folder."""
     return {folder: json.loads((folder / RESULT).read_text()) for folder in runs}
+
+
+def comparison(rows: Mapping[tuple[str, int], Sequence[dict[str, Any]]], *,
+               titles: Mapping[str, str], columns: Mapping[str, str], counted: str,
+               unit: str) -> str:
+    """Markdown: a row for each network and number of labels, then what each adds to the first.
+
+    Args:
+        rows: results of the seeds, by network and number of labels.
+        titles: of the networks; the first is the one that the others are compared with.
+        columns: what was measured, and by which of its columns the first network is compared.
+        counted: what the numbers count, such as ``'scenes'``.
+        unit: of the differences.
+    """
+    first, *_ = titles
+    head = ['network', counted, *columns, 'learned parameters']
+    lines, margins = [f'| {" | ".join(head)} |', '| --- ' * len(head) + '|'], []
+    for (name, count), results in rows.items():
+        scores = {column: [result.get(column) for result in results] for column in columns}
+        cells = [titles[name], str(count), *map(spread, scores.values()),
+                 f'{results[0]["learned"]:,}']
+        lines.append(f'| {" | ".join(cells)} |')
+        for column, values in scores.items() if name != first else ():
+            base = [result[columns[column]] for result in rows[first, count]]
+            by_seed = [value - other for value, other in zip(values, base, strict=True)]
+            margins.append(f'- {titles[name]}, {count} {counted}: {column} over {titles[first]} '
+                           f'{spread(by_seed, sign="+")} {unit} '
+                           f'({", ".join(f"{each:+.1f}" for each in by_seed)}).')
+    return '\n'.join([*lines, '', *margins]) + '\n'
 
 
 def _run(trial: Callable[..., dict[str, Any]], folder: Path, words: tuple) -> None:

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from denseclip_mm.apis.checkpoint import plain_model
+from denseclip_mm.apis.heads import check_heads
 from denseclip_mm.apis.towers import check_pixels, check_text_tower
 from denseclip_mm.models.class_order import MOST_CLASSES, TOO_MANY, disagreement
 from denseclip_mm.models.neck import PixelTextNeck
@@ -15,6 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from torch import nn
 
 # Heads of detectors; a region proposal network has one class.
 _OF_ALL_CLASSES = re.compile(r'(^|\.)(bbox|mask)_head(\.\d+)?$')
@@ -26,7 +28,8 @@ class CheckClassesHook(Hook):
     Compares the neck's class names, the ``num_classes`` of every head, the classes of the datasets
     and their order, the embedding channels of backbone and text tower, and the data preprocessor's
     mean and standard deviation with those that the CLIP weights were trained with. Image and text
-    tower have to be of one CLIP (:func:`denseclip_mm.apis.towers.check_text_tower`).
+    tower have to be of one CLIP (:func:`denseclip_mm.apis.towers.check_text_tower`), and the heads
+    able to take the neck's maps (:func:`denseclip_mm.apis.heads.check_heads`).
 
     Raises:
         ValueError: before the first iteration; says which parts have how many.
@@ -36,10 +39,16 @@ class CheckClassesHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Compare the model's parts."""
-        check_pixels(plain_model(runner.model))
+        model = plain_model(runner.model)
+        check_pixels(model)
         if not runner._load_from and not runner._resume:  # which bring both towers
-            check_text_tower(plain_model(runner.model))
-        modules = dict(runner.model.named_modules())
+            check_text_tower(model)
+        self._check_neck(model)
+        check_heads(model)
+
+    @staticmethod
+    def _check_neck(model: nn.Module) -> None:
+        modules = dict(model.named_modules())
         necks = [module for module in modules.values() if isinstance(module, PixelTextNeck)]
         if not necks:
             return

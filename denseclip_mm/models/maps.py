@@ -17,10 +17,13 @@ def concatenate(maps: Sequence[Tensor], score_map: Tensor, index: int | None,
         tau: temperature.
 
     Raises:
-        ValueError: if the map is of another size than the score map; says which are of its size.
+        ValueError: if there is no such map, or it is of another size than the score map; says which
+            are of its size.
     """
     if index is None:
         return list(maps)
+    if index not in range(len(maps)):
+        raise ValueError(f'score_map_index={index} is no index of the {len(maps)} feature maps')
     size, cells = tuple(score_map.shape[2:]), tuple(maps[index].shape[2:])
     if cells != size:
         fitting = [place for place, fmap in enumerate(maps) if fmap.shape[2:] == size]

@@ -34,10 +34,11 @@ class PixelTextNeck(BaseModule):
         class_names: a dataset alias known to mmseg, a file with a name a line, or the names;
             ``a;b`` are synonyms of one class.
         neck: config of the neck that takes the feature maps. Its ``in_channels[score_map_index]``
-            is that of the backbone; the K score maps are added here. None for a model that
-            segments by the score map alone, which is then the only output.
+            is that of the backbone; the K score maps are added here. None for heads that take
+            the backbone's own maps.
         score_map_index: the feature map that the score map is concatenated to; it has to be of
-            the dense embedding's size. None: to none, for a decode head that takes the score map.
+            the dense embedding's size. None: to none, for a decode head that takes the score map;
+            without a neck, too, the score map is the only output.
         text_encoder: config of the text tower; None with ``TextEmbeddings``.
         context_decoder: config of the post-model prompting; None leaves the text as it is.
         gamma: initial scale of the decoder's residual, one per channel.
@@ -70,8 +71,7 @@ class PixelTextNeck(BaseModule):
                 channels[score_map_index] += len(vocabulary.names)
             self.neck = MODELS.build({**neck, 'in_channels': channels})
         elif score_map_index is not None:
-            raise ValueError('without a neck there is no map that the score map could join; leave '
-                             'score_map_index out')
+            self.neck = nn.Identity()
         if score_map_index is None and not output_score_map:
             raise ValueError('the score map would go nowhere; set score_map_index, or leave '
                              'output_score_map out')
@@ -128,8 +128,9 @@ class PixelTextNeck(BaseModule):
                 (B, C) and the dense embedding (B, C, H, W).
 
         Returns:
-            The wrapped neck's outputs, then the score map (B, K, H, W) if ``output_score_map``;
-            without a neck the score map alone.
+            The wrapped neck's outputs, or the maps that a neck would have taken, then the score
+            map (B, K, H, W) if ``output_score_map``; with neither neck nor ``score_map_index``
+            the score map alone.
 
         Raises:
             ValueError: if the embeddings are not the text tower's size, or the dense embedding is

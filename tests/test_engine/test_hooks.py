@@ -91,7 +91,7 @@ def test_width_of_a_wrapped_backbone_is_its_own_affair(tiny_resnet: dict, model_
     """Swin and its like call the channels of their first stage embed_dim."""
     model = MODELS.build(merged(model_config(tiny_resnet, NAMES), dict(backbone=dict(
         _delete_=True, type='AlignedBackbone', embed_dim=24, image_size=64, head_channels=16,
-        backbone=dict(type='ResNet', depth=18, base_channels=16)))))
+        backbone=dict(type='ResNet', depth=18, base_channels=32)))))
     model.backbone.backbone.embed_dim = 96
     check(fake_runner(model))
 

@@ -106,12 +106,21 @@ def test_without_a_neck_the_score_map_is_all(tiny_resnet: dict) -> None:
 
 
 @pytest.mark.parametrize(('options', 'fault'), [
-    (dict(neck=None, score_map_index=3), 'without a neck there is no map that the score map'),
     (dict(neck=None, score_map_index=None, output_score_map=False), 'would go nowhere'),
     (dict(score_map_index=None, output_score_map=False), 'would go nowhere')])
 def test_a_score_map_that_goes_nowhere(options: dict, fault: str, tiny_resnet: dict) -> None:
     with pytest.raises(ValueError, match=fault):
         build(tiny_resnet, **options)
+
+
+@torch.no_grad()
+def test_without_a_neck_the_score_map_joins_a_map(tiny_resnet: dict) -> None:
+    """For heads that take the backbone's own maps."""
+    neck, inputs = build(tiny_resnet, neck=None, score_map_index=3), features()
+    expected = score_map(neck, inputs, NAMES)
+    close(neck(inputs), [*inputs[:3], torch.cat([inputs[3], expected], 1), expected])
+    with pytest.raises(ValueError, match='score_map_index=4 is no index of the 4 feature maps'):
+        build(tiny_resnet, neck=None, score_map_index=4)(inputs)
 
 
 @torch.no_grad()

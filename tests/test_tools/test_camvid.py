@@ -153,8 +153,8 @@ def test_compare_camvid(given, tmp_path, succeed):
             values = [results[name, seed][column] for seed in '01']
             assert rows[title][1 + place] == cell(values)
             margins = [one - other for one, other in zip(values, base, strict=True)]
-            assert (f'- {title}, 3 images: {column} over no language {cell(margins, "+")} mIoU '
-                    f'({margins[0]:+.1f}, {margins[1]:+.1f}).') in table
+            assert (f'- {title}, 3 training images: {column} over no language '
+                    f'{cell(margins, "+")} mIoU ({margins[0]:+.1f}, {margins[1]:+.1f}).') in table
 
 
 @pytest.mark.parametrize('name', ['denseclip', 'aggregate'])

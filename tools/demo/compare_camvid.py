@@ -20,7 +20,7 @@ from typing import Any
 from denseclip_mm.apis.config import Options, load_config
 from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.apis.open_vocabulary import has_names, view_of
-from denseclip_mm.demo.trials import results_of, run_all, spread
+from denseclip_mm.demo.trials import comparison, results_of, run_all
 from denseclip_mm.files import whole_file
 
 from mmengine.config import Config
@@ -28,9 +28,8 @@ from mmengine.runner import Runner
 from mmseg.models import BaseSegmentor
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'demo'
-BASELINE = 'camvid_lite0_fpn'
 SYSTEMS = {
-    BASELINE: 'no language',
+    'camvid_lite0_fpn': 'no language',
     'camvid_lite0_denseclip': 'DenseCLIP',
     'camvid_lite0_aggregate': 'DenseCLIP, aggregation head',
 }
@@ -126,24 +125,12 @@ def check_files(folder: Path, *words: Any) -> None:
 
 def write_table(runs: dict[Path, tuple]) -> str:
     """Markdown: a row for each network and number of images, then what language adds."""
-    rows: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    rows: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for folder, result in results_of(runs).items():
         name, _, images = runs[folder][:3]
-        rows.setdefault((len(images), name), []).append(result)
-    head = ['network', 'training images', *COLUMNS, 'learned parameters']
-    lines, margins = [f'| {" | ".join(head)} |', '| --- ' * len(head) + '|'], []
-    for (count, name), row in rows.items():
-        values = {column: [result.get(column) for result in row] for column in COLUMNS}
-        cells = [SYSTEMS[name], str(count), *map(spread, values.values()),
-                 f'{row[0]["learned"]:,}']
-        lines.append(f'| {" | ".join(cells)} |')
-        base = [result['decode head'] for result in rows[count, BASELINE]]
-        for column, scores in values.items() if name != BASELINE else ():
-            by_seed = [score - other for score, other in zip(scores, base, strict=True)]
-            margins.append(f'- {SYSTEMS[name]}, {count} images: {column} over no language '
-                           f'{spread(by_seed, sign="+")} mIoU '
-                           f'({", ".join(f"{each:+.1f}" for each in by_seed)}).')
-    return '\n'.join([*lines, '', *margins]) + '\n'
+        rows.setdefault((name, len(images)), []).append(result)
+    return comparison(rows, titles=SYSTEMS, columns=dict.fromkeys(COLUMNS, COLUMNS[0]),
+                      counted='training images', unit='mIoU')
 
 
 def main(argv: Sequence[str] | None = None) -> None:
