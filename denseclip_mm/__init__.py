@@ -11,7 +11,7 @@ compat.stub_missing_ops()
 compat.load_data_only()
 compat.name_configs()
 
-from denseclip_mm.apis import Prediction, Predictor  # noqa: E402
+from denseclip_mm.apis import Detection, Prediction, Predictor  # noqa: E402
 from denseclip_mm.backbones import (  # noqa: E402
     AlignedBackbone,
     CLIPResNet,
@@ -75,5 +75,5 @@ for _registry, _classes in _REGISTERED.items():
 register_backend('local', WholeFileBackend, force=True, prefixes='')
 register_backend('scene', SceneBackend, prefixes='scene')
 
-__all__ = ['Prediction', 'Predictor', '__version__',
+__all__ = ['Detection', 'Prediction', 'Predictor', '__version__',
            *(cls.__name__ for classes in _REGISTERED.values() for cls in classes)]

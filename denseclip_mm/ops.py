@@ -52,7 +52,8 @@ def roi_align_forward(maps: Tensor, rois: Tensor, output: Tensor, argmax_y: Tens
     """
     _check_mean(pool_mode)
     output.copy_(torch.ops.torchvision.roi_align(
-        maps, rois, spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned))
+        _single(maps), _single(rois), spatial_scale, aligned_height, aligned_width, sampling_ratio,
+        aligned))
 
 
 def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor,
@@ -62,8 +63,13 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argm
     """Write the gradient (B, C, H, W) of the maps; arguments as in :func:`roi_align_forward`."""
     _check_mean(pool_mode)
     grad_maps.copy_(torch.ops.torchvision._roi_align_backward(
-        grad_output, rois, spatial_scale, aligned_height, aligned_width, *grad_maps.shape,
-        sampling_ratio, aligned))
+        _single(grad_output), _single(rois), spatial_scale, aligned_height, aligned_width,
+        *grad_maps.shape, sampling_ratio, aligned))
+
+
+def _single(numbers: Tensor) -> Tensor:
+    """In single precision at least; torchvision's RoIAlign has no backward in bfloat16."""
+    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
 
 def _check_mean(pool_mode: int) -> None:

@@ -3,22 +3,26 @@
 In this process, alone in its group; ``find_unused_parameters`` is off, as mmengine has it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.structures import PixelData
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData, PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import distributed, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py')
-                 if not {'_base_', 'detection'} & {*path.parts})  # detectors need another loss mode
+                 if not {'_base_', 'detection'} & {*path.parts})
+DETECTORS = sorted((ROOT / 'configs/detection').glob('*_scenes.py'))
 SIDE = 64
 
 
@@ -35,7 +39,8 @@ def shrink(model: dict, resnet: dict, vit: dict) -> None:
 
     Towers of an AlignedBackbone are timm's and mmseg's; the smallest of the kind takes their place.
     """
-    model.data_preprocessor.size = (SIDE, SIDE)
+    if model.data_preprocessor.type == 'SegDataPreProcessor':
+        model.data_preprocessor.size = (SIDE, SIDE)
     backbone = model.backbone
     clip = vit if backbone.type == 'CLIPVisionTransformer' else resnet
     channels = [64] * 4 if backbone.type == 'CLIPVisionTransformer' else [32, 64, 128, 256]
@@ -59,20 +64,18 @@ def shrink(model: dict, resnet: dict, vit: dict) -> None:
     elif 'text_encoder' in neck:
         neck.text_encoder.update(model=clip, pretrained=None)
     for fpn in (neck, neck.get('neck') or {}):
-        if fpn.get('type') == 'FPN':
+        if fpn.get('type') in ('FPN', 'ChannelMapper'):
             fpn.in_channels = channels
-    model.test_cfg = dict(mode='whole')
+    if 'decode_head' in model:
+        model.test_cfg = dict(mode='whole')
 
 
-def ddp_trains(model: nn.Module, num_classes: int) -> None:
+def ddp_trains(model: nn.Module, samples: Sequence[Any]) -> None:
     """Two iterations; the second one dies if a parameter got no gradient in the first."""
     model = revert_sync_batchnorm(model)  # which wants a GPU
     learned = [each for each in model.parameters() if each.requires_grad]
     wrapped = nn.parallel.DistributedDataParallel(model.train(), find_unused_parameters=False)
     optimizer = torch.optim.SGD(learned, lr=1e-4)
-    samples = [SegDataSample(
-        gt_sem_seg=PixelData(data=torch.randint(0, num_classes, (1, SIDE, SIDE))),
-        metainfo=dict(img_shape=(SIDE, SIDE))) for _ in range(2)]
     for _ in range(2):
         losses = wrapped(torch.rand(2, 3, SIDE, SIDE), samples, mode='loss')
         loss, _ = model.parse_losses(losses)
@@ -82,13 +85,47 @@ def ddp_trains(model: nn.Module, num_classes: int) -> None:
         optimizer.step()
 
 
+def labelled(num_classes: int) -> list[SegDataSample]:
+    """Two images' random labels."""
+    return [SegDataSample(
+        gt_sem_seg=PixelData(data=torch.randint(0, num_classes, (1, SIDE, SIDE))),
+        metainfo=dict(img_shape=(SIDE, SIDE))) for _ in range(2)]
+
+
+def boxed(count: int) -> list[Any]:
+    """Two images' boxes and masks, so many in each."""
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    corners = torch.tensor([[8., 8, 32, 32], [16, 20, 60, 50]])[:count]
+    masks = np.zeros((count, SIDE, SIDE), np.uint8)
+    masks[:, 20:30, 16:30] = 1
+    shapes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'),
+                           (SIDE, SIDE))
+    return [DetDataSample(metainfo=shapes, gt_instances=InstanceData(
+        bboxes=corners, labels=torch.arange(count), masks=BitmapMasks(masks, SIDE, SIDE)),
+        ignored_instances=InstanceData(bboxes=corners[:0])) for _ in range(2)]
+
+
+@pytest.mark.parametrize('count', [2, 0])
+@pytest.mark.parametrize('path', DETECTORS, ids=lambda path: path.stem)
+def test_detectors(path: Path, count: int, group: None, tiny_resnet: dict) -> None:
+    """A batch without a single box, too."""
+    pytest.importorskip('mmdet')
+    cfg = Config.fromfile(path)
+    shrink(cfg.model, tiny_resnet, {})
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+        ddp_trains(model, boxed(count))
+
+
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT / 'configs')))
 def test_configs(path: Path, group: None, tiny_resnet: dict, tiny_vit: dict) -> None:
     cfg = Config.fromfile(path)
     shrink(cfg.model, tiny_resnet, tiny_vit)
     model = MODELS.build(cfg.model)
     if 'zero_shot' not in str(path):  # which have nothing to learn
-        ddp_trains(model, cfg.model.decode_head.num_classes)
+        ddp_trains(model, labelled(cfg.model.decode_head.num_classes))
 
 
 KINDS = {
@@ -122,4 +159,4 @@ def test_who_asks_for_what(tower: str, kind: str, outputs: dict, group: None, ti
                       neck=dict(in_channels=[64] * 4)))))
     cfg.merge_from_dict(dict(model=deepcopy(KINDS[kind])))
     cfg.merge_from_dict(dict(model=deepcopy(outputs)))
-    ddp_trains(MODELS.build(cfg.model), 3)
+    ddp_trains(MODELS.build(cfg.model), labelled(3))

@@ -79,6 +79,23 @@ def test_roi_align(aligned, sampling_ratio):
     assert results[0][1].abs().sum() > 0
 
 
+def test_roi_align_under_autocast():
+    """bfloat16 has a backward, too: the gradient is that of single precision, rounded."""
+    torch.manual_seed(2)
+    rois = torch.cat([torch.randint(0, 2, (7, 1)), boxes_of(7, 60)], 1)
+    gradients = []
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        torch.manual_seed(3)
+        maps = torch.rand(2, 5, 16, 16).to(torch.bfloat16).to(dtype).requires_grad_()
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            output = roi_align(maps, rois.to(dtype), (3, 4), 0.25, 2, 'avg', True)
+        assert output.dtype == maps.dtype
+        output.float().square().sum().backward()
+        gradients.append(maps.grad)
+    for gradient in gradients[1:]:
+        assert (gradient - gradients[0]).norm() < 0.02 * gradients[0].norm()
+
+
 def test_roi_align_of_a_slope_is_its_value_at_the_centre():
     """Bilinear samples of a linear function are exact, wherever they lie."""
     y, x = torch.meshgrid(torch.arange(16.), torch.arange(16.), indexing='ij')

@@ -1,16 +1,19 @@
 """Switches that change the speed alone: half precision, memory layout, compiled code."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import HOOKS
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import HOOKS, DefaultScope
 from mmengine.structures import PixelData
-from mmseg.registry import MODELS
+from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+ROOT = Path(__file__).resolve().parents[1]
 NAMES = ['sky', 'tree', 'road', 'pool table']
 
 
@@ -85,6 +88,36 @@ def test_autocast(dtype: torch.dtype, error: float, model: torch.nn.Module) -> N
     for name in ('decode.loss_ce', 'aux.loss_ce'):
         assert rounded[name].item() == pytest.approx(losses[name].item(), rel=error)
     assert 0 < relative(rounded_gradient, gradient) < 4 * error
+
+
+def test_a_detector_under_autocast() -> None:
+    """Losses of the same boxes, and a gradient of every parameter, through RoIAlign, too."""
+    pytest.importorskip('mmdet')
+    cfg = Config.fromfile(ROOT / 'configs/detection/denseclip_mask_rcnn_scenes.py')
+    cfg.train_dataloader.dataset.update(ann_file='scene://128/things-0-2.json', pipeline=[
+        step for step in cfg.train_pipeline if step.type != 'RandomFlip'])
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        data = DATASETS.build(cfg.train_dataloader.dataset)
+        model = MODELS.build(cfg.model).train()
+        model.init_weights()
+        batch = model.data_preprocessor(pseudo_collate([data[0], data[1]]), True)
+        losses, gradients = [], []
+        for rounded in (False, True):
+            torch.manual_seed(0)
+            with torch.autocast('cpu', dtype=torch.bfloat16, enabled=rounded):
+                loss, parts = model.parse_losses(model(**batch, mode='loss'))
+            model.zero_grad()
+            loss.backward()
+            losses.append(parts)
+            gradients.append({key: each.grad.clone() for key, each in model.named_parameters()
+                              if each.requires_grad})
+    for name, error in dict(loss_rpn_cls=0.02, loss_score_map=0.02, loss_cls=0.1,
+                            loss_mask=0.2).items():  # the last two of regions drawn by chance
+        assert losses[1][name].item() == pytest.approx(losses[0][name].item(), rel=error), name
+    assert all(each.isfinite().all() for each in gradients[1].values())
+    assert gradients[1]['neck.neck.lateral_convs.0.conv.weight'].any()  # which RoIAlign looks at
+    assert relative(gradients[1]['neck.prompt.contexts'],
+                    gradients[0]['neck.prompt.contexts']) < 0.1
 
 
 @pytest.mark.parametrize('training', [True, False])

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """A page to try a model on: a picture and class names in, a segmentation and score maps out.
 
-A second tab names regions of a picture.
+A detector finds things in the place of a segmentation. A second tab names regions of a picture.
 
 python tools/app.py                                  # the package's small CLIP, which knows scenes
 python tools/app.py configs/denseclip_fpn.py work_dirs/denseclip_fpn/iter_80000.pth --port 8000
@@ -9,7 +9,6 @@ python tools/app.py configs/denseclip_fpn.py work_dirs/denseclip_fpn/iter_80000.
 Everything stays on this machine: the page asks nobody else for fonts or scripts.
 """
 
-import html
 import sys
 import tempfile
 import threading
@@ -18,12 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis import Prediction, Predictor
+from denseclip_mm.apis import Detection, Prediction, Predictor
 from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.demo.scenes import draw
 
 import cv2
-import matplotlib
 import numpy as np
 
 try:
@@ -31,12 +29,11 @@ try:
 except ImportError:
     sys.exit("error: the page needs Gradio: pip install 'denseclip_mm[app]'")
 from app_input import fitted, take_uploads_only, typed_names, uploaded_image
+from app_output import describe, draw_score_maps
 from app_regions import region_tab, told
 
 DEMO = Path(__file__).resolve().parents[1] / 'configs/demo/zero_shot_scenes.py'
-MAP_SIDE = 240  # longest side of a drawn score map in pixels
 KEPT = 3600  # seconds that pictures of visitors are kept
-COLOURS = matplotlib.colormaps['magma']
 EXAMPLES = (55, 42, 7, 38)  # scenes of the validation set's seed, 1
 
 # Fonts that every system has: none is fetched.
@@ -44,9 +41,13 @@ THEME = gr.themes.Default(
     font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace']).set(
     block_info_text_color='*neutral_500')
 
-INTRODUCTION = """# Segmentation by names
+SEGMENTATION = """# Segmentation by names
 Every pixel goes to the name that fits it best. Change the names as you like; the score maps show
 how well each of them fits where."""
+DETECTION = """# Things by names
+The detector finds the things that it was trained for. Change the names as you like: the score map
+then gives each of these things the name that fits it best. The score maps show how well each name
+fits where."""
 
 CSS = """
 .gradio-container {width: 100%; max-width: 1200px !important; margin: auto}
@@ -92,8 +93,8 @@ class Segmenter:
         self.picture: np.ndarray | None = None
         self.lock = threading.Lock()
 
-    def __call__(self, text: str, image: np.ndarray) -> Prediction:
-        """Segment a picture (H, W, 3), RGB uint8.
+    def __call__(self, text: str, image: np.ndarray) -> Prediction | Detection:
+        """Segment a picture (H, W, 3), RGB uint8, or find its things.
 
         Args:
             text: class names as typed; the model's own if blank.
@@ -112,42 +113,6 @@ class Segmenter:
             return self.predictor.predict(names)
 
 
-def describe(prediction: Prediction) -> str:
-    """What labelled the pixels, and the colours of the classes that occur, as HTML."""
-    shares = prediction.shares()
-    swatches = ''.join(
-        f'<li><i style="background: rgb{prediction.palette[index]}"></i>'
-        f'{html.escape(prediction.class_names[index])} '
-        f'<b>{f"{share:.1%}" if share >= 0.001 else "&lt; 0.1%"}</b></li>'
-        for index, share in shares.items())
-    return (f'The <b>{prediction.answers}</b> labelled the pixels: {len(shares)} of '
-            f'{len(prediction.class_names)} names occur.<ul class="swatches">{swatches}</ul>')
-
-
-def draw_score_maps(prediction: Prediction) -> tuple[str, list[tuple[np.ndarray, str]]]:
-    """Every score map in colour with its name, those of the largest classes first.
-
-    Returns:
-        The colour scale, which all share, as HTML; and the pictures (h, w, 3), RGB uint8.
-    """
-    score_map = prediction.score_map
-    if score_map is None:
-        return 'This model has no score map: it knows no language.', []
-    low, high = float(score_map.min()), float(score_map.max())
-    scale = MAP_SIDE / max(score_map.shape[1:])
-    small = [cv2.resize(each, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-             for each in score_map]
-    shares = prediction.shares()
-    order = sorted(range(len(score_map)),
-                   key=lambda index: (-shares.get(index, 0), -score_map[index].max()))
-    maps = [(COLOURS((small[index] - low) / max(high - low, 1e-6), bytes=True)[..., :3],
-             prediction.class_names[index]) for index in order]
-    stops = ', '.join(matplotlib.colors.to_hex(colour) for colour in COLOURS(np.linspace(0, 1, 9)))
-    scale = (f'<div class="scale">cosine {low:.2f} <i style="background: linear-gradient(90deg, '
-             f'{stops})"></i> {high:.2f}</div>')
-    return scale, maps
-
-
 def build_page(segmenter: Segmenter, examples: list[str]) -> gr.Blocks:
     """The page.
 
@@ -155,26 +120,38 @@ def build_page(segmenter: Segmenter, examples: list[str]) -> gr.Blocks:
         segmenter: what answers.
         examples: picture files to choose from.
     """
-    def segment(picture: dict[str, Any] | None, text: str | None, opacity: float) -> tuple:
-        try:  # none of the three is what the page sends, if a visitor writes the request
-            if not isinstance(text, str | None) or not isinstance(opacity, int | float):
+    detects = segmenter.predictor.detects
+    title, does = (('Things', 'Find') if detects else ('Segmentation', 'Segment'))
+
+    def answer(picture: dict[str, Any] | None, text: str | None, opacity: float,
+               lowest: float = 0) -> tuple:
+        try:  # none of them is what the page sends, if a visitor writes the request
+            if not isinstance(text, str | None) or not all(
+                    isinstance(number, int | float) for number in (opacity, lowest)):
                 raise ValueError('the names are a text, and the opacity is a number')
             prediction = segmenter(text or '', uploaded_image(picture))
         except ValueError as error:
             return told(error), *[gr.skip()] * 5
+        if detects:  # whatever the score, to be looked at again
+            shown, prediction = replace(prediction, cells=None), prediction.above(lowest)
+        else:
+            shown = replace(prediction, score_map=None)  # which may be large, and is drawn by now
         scale, maps = draw_score_maps(prediction)
-        shown = replace(prediction, score_map=None)  # which may be large, and is drawn by now
         return ('', shown, prediction.overlay(min(max(opacity, 0), 1)), describe(prediction), scale,
                 gr.Gallery(maps, visible=bool(maps)))
 
-    def repaint(prediction: Prediction | None, opacity: float) -> Any:
-        return gr.skip() if prediction is None else prediction.overlay(opacity)
+    def repaint(prediction: Prediction | Detection | None, opacity: float,
+                lowest: float = 0) -> Any:
+        if prediction is None:
+            return gr.skip(), gr.skip()
+        prediction = prediction.above(lowest) if detects else prediction
+        return prediction.overlay(opacity), describe(prediction)
 
-    with gr.Blocks(title='Segmentation by names', analytics_enabled=False,
+    with gr.Blocks(title=f'{title} by names', analytics_enabled=False,
                    delete_cache=(KEPT, KEPT)) as page:
-        with gr.Tab('Segmentation'):
+        with gr.Tab(title):
             last = gr.State(time_to_live=KEPT)
-            gr.Markdown(INTRODUCTION)
+            gr.Markdown(DETECTION if detects else SEGMENTATION)
             with gr.Row():
                 with gr.Column():
                     picture = gr.Image(label='Picture', type='filepath', height=320)
@@ -184,23 +161,26 @@ def build_page(segmenter: Segmenter, examples: list[str]) -> gr.Blocks:
                         segmenter.own_names, label='Class names', lines=3, max_lines=6,
                         info='Separated by commas; "a;b" are synonyms. The name of a data set, '
                         'such as cityscapes, stands for its classes.')
-                    button = gr.Button('Segment', variant='primary')
+                    button = gr.Button(does, variant='primary')
                     fault = gr.HTML(elem_id='fault')
                 with gr.Column():
-                    overlay = gr.Image(label='Segmentation', format='png', interactive=False,
+                    overlay = gr.Image(label=title, format='png', interactive=False,
                                        buttons=['download', 'fullscreen'], elem_id='overlay')
-                    opacity = gr.Slider(0, 1, 0.5, step=0.05, label='Opacity of the classes')
+                    sliders = [gr.Slider(0, 1, 0.5, step=0.05, label='Opacity of the classes')]
+                    if detects:
+                        sliders.append(gr.Slider(0, 1, 0.3, step=0.05, label='Lowest score'))
                     legend = gr.HTML(elem_id='legend')
             scale = gr.HTML(elem_id='scale')
             maps = gr.Gallery(label='Score maps', format='png', object_fit='contain', visible=False,
                               height='auto', interactive=False, elem_id='maps',
                               buttons=['download', 'fullscreen'])
             # Unprocessed: Gradio's own reading of a broken picture would end in a trace.
-            button.click(segment, [picture, names, opacity],
+            button.click(answer, [picture, names, *sliders],
                          [fault, last, overlay, legend, scale, maps], preprocess=False,
-                         scroll_to_output=True)
-            opacity.change(repaint, [last, opacity], overlay, show_progress='hidden',
-                           trigger_mode='always_last')
+                         scroll_to_output=True, api_name='segment')
+            for slider in sliders:
+                slider.change(repaint, [last, *sliders], [overlay, legend],
+                              show_progress='hidden', trigger_mode='always_last')
         with gr.Tab('Regions'):
             region_tab(segmenter, examples)
     return page

@@ -4,7 +4,7 @@ import html
 from collections.abc import Callable
 from typing import Any
 
-from denseclip_mm.apis import Prediction
+from denseclip_mm.apis import Detection, Prediction
 from denseclip_mm.apis.region_masks import read_regions
 from denseclip_mm.apis.regions import WAYS, assign_regions, draw_regions
 
@@ -69,7 +69,8 @@ def describe(scores_KR: np.ndarray, assigned_R: np.ndarray, names: list[str]) ->
     return f'Regions, their names and cosines:<ul class="swatches">{items}</ul>'
 
 
-def region_tab(segmenter: Callable[[str, np.ndarray], Prediction], examples: list[str]) -> None:
+def region_tab(segmenter: Callable[[str, np.ndarray], Prediction | Detection],
+               examples: list[str]) -> None:
     """Fill the tab.
 
     Args:
@@ -126,7 +127,8 @@ def region_tab(segmenter: Callable[[str, np.ndarray], Prediction], examples: lis
             picture = gr.Image(label='Picture to click on', type='filepath', height=320)
             take_uploads_only(picture)
             gr.Examples(examples, picture, label='Examples')
-            kind = gr.Radio([BOXES, PARTS], value=BOXES, label='Regions')
+            kind = gr.Radio([BOXES] if segmenter.predictor.detects else [BOXES, PARTS],
+                            value=BOXES, label='Regions')
             boxes = gr.Textbox(label='Boxes', lines=3, max_lines=6,
                                info='Left, top, right, bottom in pixels; a line each.')
             names = gr.Textbox(segmenter.own_names, label='Names to choose from', lines=2,

@@ -1,19 +1,19 @@
 #!/usr/bin/env python
-"""Export a trained segmentor for use elsewhere.
+"""Export a trained segmentor or detector for use elsewhere.
 
 python tools/export.py configs/denseclip_fpn.py iter_80000.pth --out exported
 python tools/export.py configs/zero_shot/clip_r50.py none --classes "sea, sand;beach, sky"
 
-Writes OUT/config.py and OUT/model.pth, the model without its text tower, which init_model and
-tools/test.py take; and OUT/model.onnx, from pixels to logits in whole-image mode, for any height,
-width and number of images, checked against PyTorch at several sizes.
+Writes OUT/config.py and OUT/model.pth, the model without its text tower, which init_model (of a
+detector init_detector) and tools/test.py take; and of a segmentor OUT/model.onnx, from pixels to
+logits in whole-image mode, for any height, width and number of images, checked against PyTorch at
+several sizes.
 """
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from denseclip_mm.apis.deploy import export_onnx, save_without_text_tower
+from denseclip_mm.apis.deploy import check_onnx, export_onnx, save_without_text_tower
 from denseclip_mm.apis.inference import Predictor
 from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.models.vocabulary import parse_class_names
@@ -39,23 +39,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--classes', help="other classes, which the score map answers: 'cat, "
                         "dog;puppy' (a;b are synonyms), a .txt file with a name a line, or a "
                         'dataset alias of mmseg')
-    parser.add_argument('--formats', nargs='+', choices=['pth', 'onnx'], default=['pth', 'onnx'])
+    parser.add_argument('--formats', nargs='+', choices=['pth', 'onnx'],
+                        help='default: both, of a detector pth')
     parser.add_argument('--sizes', nargs='+', type=size_of, metavar='HxW',
                         default=[(256, 256), (320, 448), (500, 375)],
                         help='image sizes to check the ONNX model at')
     args = parser.parse_args(argv)
     with one_line(args.traceback):
-        if 'onnx' in args.formats and importlib.util.find_spec('onnxruntime') is None:
-            raise ValueError("ONNX needs more packages: pip install 'denseclip_mm[onnx]', or "
-                             'export with --formats pth')
-        model = Predictor(
+        predictor = Predictor(
             args.config, None if args.checkpoint == 'none' else args.checkpoint, device='cpu',
-            class_names=parse_class_names(args.classes) if args.classes else None).model
-        if 'pth' in args.formats:
+            class_names=parse_class_names(args.classes) if args.classes else None)
+        model = predictor.model
+        formats = args.formats or (['pth'] if predictor.detects else ['pth', 'onnx'])
+        if 'onnx' in formats:
+            check_onnx(model)
+        if 'pth' in formats:
             config, checkpoint = save_without_text_tower(model, args.out)
             print(f'wrote {config} and {checkpoint} ({megabytes(checkpoint)}, without the text '
                   'tower)')
-        if 'onnx' in args.formats:
+        if 'onnx' in formats:
             worst = export_onnx(model, args.out / 'model.onnx', args.sizes)
             print(f'wrote {args.out / "model.onnx"} ({megabytes(args.out / "model.onnx")}); at '
                   f'{len(args.sizes)} sizes its logits are those of PyTorch within {worst:.1e} of '

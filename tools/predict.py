@@ -1,204 +1,122 @@
 #!/usr/bin/env python
-"""Segment pictures and videos, with the model's classes or with names of your own.
+"""Segment pictures and videos or find their things, with the model's classes or with your own.
 
 python tools/predict.py CONFIG CHECKPOINT pictures/ --out predicted
 python tools/predict.py CONFIG CHECKPOINT 'holiday/*.jpg' clip.mp4 --classes "sea, sand;beach, sky"
 
 Writes, for every picture, OUT/overlays/NAME.png, OUT/labels/NAME.png (indices of OUT/classes.json,
 in their colours) and OUT/score_maps/NAME.png; for a video OUT/overlays/NAME.mp4 and a label map for
-each frame in OUT/labels/NAME/. What is there already is not done again. Pictures are what OpenCV or
-Pillow can read. A file that looks like a picture and cannot be read or predicted, for whatever
-reason, is named and left out; the exit code is then 1.
+each frame in OUT/labels/NAME/. A detector has OUT/boxes/NAME.json in the place of label maps, boxes
+and masks in the form of COCO's results. What is there already is not done again. Pictures are what
+OpenCV or Pillow can read. A file that looks like a picture and cannot be read or predicted, for
+whatever reason, is named and left out; the exit code is then 1.
 """
 
 import argparse
 import errno
-import glob
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 
-from denseclip_mm.apis import Prediction, Predictor
+from denseclip_mm.apis import Detection, Prediction, Predictor
 from denseclip_mm.apis.mistakes import one_line, tool_parser
-from denseclip_mm.apis.pictures import check_size, draw_panels
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import parse_class_names
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from predict_input import VIDEOS, find_inputs, frames_of, readable
+from predict_output import OUTPUTS, write
 from tqdm import tqdm
 
-READ = {ending for ending, kind in Image.registered_extensions().items()
-        if kind in Image.OPEN and Image.MIME.get(kind, '').startswith('image/')}
-# Pictures that the libraries read where they are built for it, or not at all.
-UNSURE = {'.arw', '.cr2', '.cr3', '.dng', '.exr', '.hdr', '.heic', '.heif', '.jxl', '.nef', '.orf',
-          '.raf', '.rw2', '.svg'} - READ
-PICTURES = READ | UNSURE
-VIDEOS = {'.mp4', '.avi', '.mov', '.mkv', '.webm'}
-OUTPUTS = ('overlays', 'labels', 'score_maps')
+THRESHOLD = 0.3  # of a detector's scores, as of mmdet's DetInferencer
 
 
-def find_inputs(inputs: list[str], out: Path) -> dict[str, Path]:
-    """Files by the name that their outputs get: the path below a folder, without its ending.
-
-    What lies in ``out`` is no input.
-
-    Raises:
-        ValueError: if an input matches nothing, or two files would have the same outputs.
-    """
-    files: dict[str, Path] = {}
-    for given in inputs:
-        root = Path(given)
-        if root.is_file():
-            found, root = [root], root.parent
-        else:
-            matches = root.rglob('*') if root.is_dir() else map(
-                Path, glob.glob(given, recursive=True))
-            found = sorted(path for path in matches if path.suffix.lower() in PICTURES | VIDEOS
-                           and out.resolve() not in path.resolve().parents)
-            root = root if root.is_dir() else None
-        if not found:
-            raise ValueError(f'{given!r} is no file, no folder with pictures or videos, and '
-                             f'matches none (looked from {Path.cwd()})')
-        for path in found:
-            name = path.relative_to(root or path.parent)
-            if path.suffix.lower() not in UNSURE:  # a.heic beside a.jpg is no mistake
-                name = name.with_suffix('')
-            name = name.as_posix()
-            if files.setdefault(name, path) != path:
-                raise ValueError(f'{files[name]} and {path} would both be written as {name}; '
-                                 'predict them into different folders')
-    for name, path in files.items():
-        for above in PurePosixPath(name).parents:
-            if str(above) in files:
-                raise ValueError(f'{files[str(above)]} and {path} would both write to {above}/; '
-                                 'predict them into different folders')
-    return files
-
-
-def write_picture(path: Path, image: np.ndarray | Image.Image) -> None:
-    """Write a PNG file whole or not at all."""
-    with whole_file(path) as part:
-        (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(part)
-
-
-def label_picture(prediction: Prediction) -> Image.Image:
-    """Class indices as a PNG in the classes' colours; 16 bits without colours above 256 classes."""
-    if len(prediction.class_names) > 256:
-        return Image.fromarray(prediction.labels.astype(np.uint16))
-    picture = Image.fromarray(prediction.labels.astype(np.uint8))
-    picture.putpalette(np.asarray(prediction.palette, np.uint8).tobytes())
-    return picture
-
-
-def score_panels(prediction: Prediction, count: int) -> np.ndarray:
-    """Picture, prediction, and the score maps of the classes that are largest in it."""
-    largest = list(prediction.shares())[:count]
-    return draw_panels(
-        prediction.image, {'prediction': prediction.labels},
-        {index: prediction.score_map[index] for index in largest},
-        names=prediction.class_names, palette=prediction.palette)
-
-
-def readable(path: Path) -> Path | np.ndarray:
-    """The path of a picture that OpenCV reads, as the config's loading does; else the pixels.
-
-    They are Pillow's, (H, W, 3) uint8, RGB. A path, too, if neither can: loading then says why.
-    """
-    if cv2.haveImageReader(str(path)):
-        return path
-    check_size(path)
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert('RGB'))
-    except Exception:  # damaged files raise nearly anything
-        return path
-
-
-def predict_picture(predictor: Predictor, path: Path, name: str, out: Path,
-                    args: argparse.Namespace) -> None:
+def predict_picture(predict: Callable[..., Prediction | Detection], path: Path, name: str,
+                    args: argparse.Namespace, write: Callable) -> None:
     """Write what is asked for and not there yet."""
-    targets = {kind: out / kind / f'{name}.png' for kind in args.outputs}
+    targets = {kind: args.out / kind / f'{name}{OUTPUTS[kind]}' for kind in args.outputs}
     if all(target.is_file() for target in targets.values()):
         return
-    prediction = predictor(readable(path))
-    draw: dict[str, Callable[[], np.ndarray | Image.Image]] = {
-        'overlays': lambda: prediction.overlay(args.opacity),
-        'labels': lambda: label_picture(prediction),
-        'score_maps': lambda: score_panels(prediction, args.num_score_maps)}
+    prediction = predict(readable(path))
     for kind, target in targets.items():
-        write_picture(target, draw[kind]())
+        write(target, kind, prediction, name)
 
 
-def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float]]:
-    """Frames of a video, RGB, and the rate.
-
-    Raises:
-        ValueError: if the video has none that OpenCV can read.
-    """
-    video = cv2.VideoCapture(str(path))
-    rate = video.get(cv2.CAP_PROP_FPS) or 25.0
-    count = 0
-    try:
-        while True:
-            there, frame = video.read()
-            if not there:
-                break
-            count += 1
-            yield frame[..., ::-1], rate
-    finally:
-        video.release()
-    if not count:
-        raise ValueError(f'{path} is no video that OpenCV can read')
-
-
-def predict_video(predictor: Predictor, path: Path, name: str, out: Path,
-                  args: argparse.Namespace) -> None:
-    """Write overlays as a video, and the label map of every frame; score maps are for pictures."""
+def predict_video(predict: Callable[..., Prediction | Detection], path: Path, name: str,
+                  args: argparse.Namespace, write: Callable) -> None:
+    """Write overlays as a video, and labels or boxes by frames; score maps are for pictures."""
     if args.outputs == ['score_maps']:
         raise ValueError('score maps are drawn for pictures, not for videos')
-    target = out / 'overlays' / f'{name}.mp4'
-    done = out / 'labels' / name / 'done'
-    if ('overlays' not in args.outputs or target.is_file()) and (
-            'labels' not in args.outputs or done.is_file()):
+    target = args.out / 'overlays' / f'{name}.mp4'
+    by_frame = {kind: args.out / kind / name / 'done' for kind in args.outputs
+                if kind in ('labels', 'boxes')}
+    if ('overlays' not in args.outputs or target.is_file()) and all(
+            done.is_file() for done in by_frame.values()):
         return
     writer = None
     with ExitStack() as stack:
         for number, (frame, rate) in enumerate(
                 tqdm(frames_of(path), desc=name, unit='frame', leave=False)):
-            prediction = predictor(frame)
-            if 'labels' in args.outputs:
-                write_picture(done.parent / f'{number:06d}.png', label_picture(prediction))
+            prediction = predict(frame)
+            for kind, done in by_frame.items():
+                write(done.parent / f'{number:06d}{OUTPUTS[kind]}', kind, prediction,
+                      f'{name}/{number:06d}')
             if 'overlays' in args.outputs:
+                overlay = np.ascontiguousarray(prediction.overlay(args.opacity)[..., ::-1])
                 if writer is None:
                     part = stack.enter_context(whole_file(target))
                     writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*'mp4v'), rate,
-                                             frame.shape[1::-1])
+                                             overlay.shape[1::-1])
                     stack.callback(writer.release)
                     if not writer.isOpened():
                         raise ValueError('this OpenCV cannot write mp4 videos; leave out overlays')
-                writer.write(np.ascontiguousarray(prediction.overlay(args.opacity)[..., ::-1]))
+                writer.write(overlay)
         if writer is not None:
             writer.release()
             written = cv2.VideoCapture(str(part))
             if sum(iter(written.grab, False)) != number + 1:  # OpenCV says nothing of a full disk
                 raise OSError(errno.ENOSPC, 'the video could not be written whole', str(target))
-    if 'labels' in args.outputs:
+    for done in by_frame.values():
         done.touch()
+
+
+def choose_outputs(predictor: Predictor, args: argparse.Namespace) -> None:
+    """Find out what to write.
+
+    Raises:
+        ValueError: if the model does not make what is asked for.
+    """
+    made = ['overlays', 'boxes' if predictor.detects else 'labels',
+            *(['score_maps'] if predictor.has_score_map else [])]
+    for kind in args.outputs or ():
+        if kind not in made:
+            raise ValueError(f'the model of {args.config} has no {kind.replace("_", " ")}; '
+                             f'it has {", ".join(made)}')
+    args.outputs = args.outputs or made
+    if args.score_threshold is None:
+        args.score_threshold = THRESHOLD if predictor.detects else None
+    elif not predictor.detects:
+        raise ValueError(f'--score-threshold is for detectors, and {args.config} is none')
+    elif not 0 <= args.score_threshold <= 1:
+        raise ValueError(f'--score-threshold is from 0 to 1, got {args.score_threshold}')
 
 
 def claim(out: Path, predictor: Predictor, args: argparse.Namespace) -> None:
     """Write OUT/classes.json, the legend of what is in the folder.
 
     Raises:
-        ValueError: if the folder holds results of another model or of other classes.
+        ValueError: if the folder holds results of another model, of other classes or of another
+            threshold.
     """
     legend = dict(config=args.config, checkpoint=args.checkpoint, answers=predictor.answers,
                   classes=predictor.class_names, palette=[list(c) for c in predictor.palette])
+    if predictor.detects:
+        legend['score_threshold'] = args.score_threshold
     path = out / 'classes.json'
     text = json.dumps(legend, indent=1)
     if path.is_file() and path.read_text() != text:
@@ -225,6 +143,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='mix a decode head with fixed classes and the score map, the latter '
                         "with these weights for the head's own classes and for others: 0.35 1")
     parser.add_argument('--outputs', nargs='+', choices=OUTPUTS, help='default: all')
+    parser.add_argument('--score-threshold', type=float, help='of the things that a detector '
+                        f'finds, 0 to 1 (default: {THRESHOLD})')
     parser.add_argument('--opacity', type=float, default=0.5, help='of the overlay, 0 to 1')
     parser.add_argument('--num-score-maps', type=int, default=4, help='largest classes drawn')
     parser.add_argument('--device', help='default: a GPU if there is one')
@@ -242,18 +162,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             device=args.device,
             class_names=parse_class_names(args.classes) if args.classes else None,
             ensemble=tuple(args.ensemble) if args.ensemble else None)
-        if args.outputs is None:
-            args.outputs = [kind for kind in OUTPUTS
-                            if kind != 'score_maps' or predictor.has_score_map]
-        elif 'score_maps' in args.outputs and not predictor.has_score_map:
-            raise ValueError(f'the model of {args.config} has no score map')
+        choose_outputs(predictor, args)
         claim(args.out, predictor, args)
     print(f'{len(predictor.class_names)} classes, answered by the {predictor.answers}')
+
+    def answer(picture: Path | np.ndarray) -> Prediction | Detection:
+        prediction = predictor(picture)
+        return prediction.above(args.score_threshold) if predictor.detects else prediction
+
+    writer = partial(write, opacity=args.opacity, num_score_maps=args.num_score_maps)
     broken = []
     for name, path in tqdm(files.items(), unit='file'):
         predict = predict_video if path.suffix.lower() in VIDEOS else predict_picture
         try:
-            predict(predictor, path, name, args.out, args)
+            predict(answer, path, name, args, writer)
         except Exception as error:  # too narrow for OpenCV or the model, out of memory, ...
             if isinstance(error, OSError) and _is_output(error.filename, args.out):
                 sys.exit(f'error: {error}')  # such as a full disk

@@ -27,7 +27,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('checkpoint', nargs='?',
                         help='checkpoint file; none for a zero-shot config')
     parser.add_argument('--work-dir', help='folder of the log with the metrics')
-    parser.add_argument('--out', help='folder to save the predicted label maps in')
+    parser.add_argument('--out', help='folder to save the predicted label maps in; of a detector '
+                        "predictions.bbox.json and .segm.json, COCO's results")
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='folder to save painted predictions in')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a prediction is shown')
@@ -60,9 +61,8 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
             cfg.visualizer.update(
                 save_dir=args.show_dir, vis_backends=[dict(type='WholeVisBackend')])
     if args.out and detects:
-        raise ValueError('--out writes label maps, and detectors make none; test_evaluator.'
-                         'outfile_prefix writes their boxes and masks')
-    if args.out:
+        write_results(cfg, Path(args.out).resolve())
+    elif args.out:
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []),
                             dict(type='LabelMapHook', out_dir=args.out)]
     if args.tta:
@@ -71,6 +71,22 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         for _, leaf in dataset_leaves('', cfg.test_dataloader.dataset):
             leaf.pipeline = cfg.tta_pipeline
         cfg.model = {**cfg.tta_model, 'module': cfg.model}
+
+
+def write_results(cfg: Config, folder: Path) -> None:
+    """Let the metric of a detector write what it measures.
+
+    Raises:
+        ValueError: if there is no ``CocoMetric``, which does.
+    """
+    metrics = cfg.get('test_evaluator') or []
+    writing = [metric for metric in (metrics if isinstance(metrics, list) else [metrics])
+               if metric.type == 'CocoMetric']
+    if not writing:
+        raise ValueError("--out lets CocoMetric write a detector's results, and there is none in "
+                         'test_evaluator')
+    folder.mkdir(parents=True, exist_ok=True)
+    writing[0].outfile_prefix = str(folder / 'predictions')
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """What serves people: prediction, export, conversion, configs and checkpoints."""
 
 from denseclip_mm.apis.inference import Predictor
-from denseclip_mm.apis.prediction import Prediction
+from denseclip_mm.apis.prediction import Detection, Prediction
 
-__all__ = ['Prediction', 'Predictor']
+__all__ = ['Detection', 'Prediction', 'Predictor']

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 # Tensors with the classes in a dimension: the last layers of heads, class-specific contexts, and
 # the input channels of the wrapped neck that the score map takes. By names and dimensions.
 _CLASSES_AT = ((r'(decode|auxiliary)_head\.(\d+\.)?conv_seg\.', (1, 4), 0),
+               (r'(.*\.)?(bbox|mask)_head\..*(cls|reg|logits)(_branches\.\d+)?\.(weight|bias)$',
+                (1, 2, 4), 0),  # boxes may be found for each class, too
                (r'neck\.prompt\.contexts$', (3, 4), 0),
                (r'neck\.neck\..*weight$', (4, ), 1))
 
@@ -37,7 +39,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
         prefix: of the part's tensors in the file, such as ``'neck.'``.
         new_classes: whether the model may have another number of classes than the file, to be
             trained from it. Tensors of this number then stay as they are, named in the log: the
-            last layer of each head, class-specific contexts, and the layer of the wrapped neck
+            last layers of each head, class-specific contexts, and the layer of the wrapped neck
             that takes the score map.
 
     Returns:

@@ -1,8 +1,10 @@
 """Reading a config for the tools, with the mistakes that cost hours named at once."""
 
 import os
+import warnings
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from denseclip_mm.models.vocabulary import clean_name
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS
-from mmseg.models import BaseSegmentor
+from mmseg.apis import init_model
 from mmseg.registry import DATASETS
+from torch import nn
 
 _KINDS = {  # of what mmengine takes for granted
     dict: ('model', 'optim_wrapper', 'default_hooks', 'env_cfg', 'randomness', 'visualizer',
@@ -178,29 +181,49 @@ def dataset_leaves(key: str, dataset: dict[str, Any]) -> Iterator[tuple[str, dic
         yield key, dataset
 
 
-def classes_of(model: BaseSegmentor, meta: dict[str, Any]) -> tuple[list[str], list | None]:
+def build_model(cfg: Config, device: str) -> nn.Module:
+    """The segmentor or detector of a config, by mmseg or mmdet: random, in evaluation mode.
+
+    Args:
+        cfg: the config, which the model keeps as its ``cfg``.
+        device: where it goes.
+    """
+    if cfg.get('default_scope') != 'mmdet':
+        return init_model(cfg, device=device)
+    from mmdet.apis import init_detector
+    with warnings.catch_warnings(record=True):  # of the weights, which come later
+        model = init_detector(deepcopy(cfg), palette='random', device=device)
+    model.cfg = cfg  # in which some detectors would have left traces of being built
+    return model
+
+
+def classes_of(model: nn.Module, meta: dict[str, Any]) -> tuple[list[str], list | None]:
     """Names of a model's classes, and their palette where checkpoint or dataset knows it.
 
     Args:
-        model: of ``init_model``, with its config.
+        model: of :func:`build_model`.
         meta: what the checkpoint says of the dataset (``dataset_meta``).
     """
     outer = (model.cfg.get('test_dataloader') or {}).get('dataset', {})
     _, dataset = next(dataset_leaves('', outer))
     kind = dataset.get('type')
-    known = getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, 'METAINFO', {})
+    with DATASETS.switch_scope_and_registry(model.cfg.get('default_scope')) as datasets:
+        known = getattr(datasets.get(kind) if isinstance(kind, str) else kind, 'METAINFO', {})
     colour_of = {}
     for source in (known, dataset.get('metainfo', {}), meta):
-        colour_of.update(zip(map(clean_name, source.get('classes') or ()),
-                             source.get('palette') or (), strict=False))
+        classes, palette = (source.get(key) or () for key in ('classes', 'palette'))
+        if len(classes) == len(palette):  # else it is of the classes that these took the place of
+            colour_of.update(zip(map(clean_name, classes), palette, strict=True))
     neck = getattr(model, 'neck', None)
     if isinstance(neck, PixelTextNeck):
         names = list(neck.class_names)
     else:
         names = list(meta.get('classes') or dataset.get('metainfo', {}).get('classes')
                      or known.get('classes') or ())
-        if len(names) != model.num_classes:
-            names = [f'class {index}' for index in range(model.num_classes)]
+        count = getattr(model, 'num_classes', None) or max(  # of a detector: that of its last head
+            getattr(module, 'num_classes', 0) for module in model.modules())
+        if len(names) != count:
+            names = [f'class {index}' for index in range(count)]
     colours = [colour_of.get(clean_name(name)) for name in names]
     return names, None if None in colours else [tuple(map(int, colour)) for colour in colours]
 

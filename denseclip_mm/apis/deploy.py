@@ -7,9 +7,11 @@ made it is not needed any more.
 import json
 from collections.abc import Sequence
 from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 
 from denseclip_mm.apis.checkpoint import load_checkpoint
+from denseclip_mm.apis.config import build_model
 from denseclip_mm.apis.pictures import distinct_colours
 from denseclip_mm.clip import is_place
 from denseclip_mm.files import whole_file
@@ -17,20 +19,20 @@ from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.text import TextEmbeddings
 
 import torch
-from mmseg.apis import init_model
-from mmseg.models import EncoderDecoder
+from mmengine.config import Config
+from mmseg.models import BaseSegmentor, EncoderDecoder
 from mmseg.models.utils import Upsample
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def drop_text_tower(model: EncoderDecoder) -> None:
+def drop_text_tower(model: nn.Module) -> None:
     """Put the text embeddings in the place of prompt and text tower; the outputs stay the same.
 
     A model without a text tower is left as it is.
 
     Args:
-        model: a segmentor, changed in place.
+        model: a segmentor or detector, changed in place.
 
     Raises:
         ValueError: if the prompt depends on the image and needs the tower for every one, or the
@@ -58,15 +60,19 @@ def drop_text_tower(model: EncoderDecoder) -> None:
     neck.decoder_vocabulary = vocabulary
 
 
-def save_without_text_tower(model: EncoderDecoder, folder: Path) -> tuple[Path, Path]:
-    """Write a config and a checkpoint that ``mmseg.apis.init_model`` loads, without a text tower.
+def save_without_text_tower(model: nn.Module, folder: Path) -> tuple[Path, Path]:
+    """Write a config and a checkpoint without a text tower.
+
+    ``mmseg.apis.init_model`` loads those of a segmentor, ``mmdet.apis.init_detector`` those of a
+    detector.
 
     What is written is what the model now is, names and head included. It is loaded back, every
     tensor of it, and compared, before it takes the place of older files.
 
     Args:
-        model: the model of ``init_model``, or a view of :func:`answer_names
-            <denseclip_mm.apis.open_vocabulary.answer_names>`; it is not changed.
+        model: the model of ``init_model`` or ``init_detector``, or a view of a segmentor by
+            :func:`answer_names <denseclip_mm.apis.open_vocabulary.answer_names>`; it is not
+            changed.
         folder: where ``config.py`` and ``model.pth`` go.
 
     Returns:
@@ -74,10 +80,11 @@ def save_without_text_tower(model: EncoderDecoder, folder: Path) -> tuple[Path, 
 
     Raises:
         ValueError: see :func:`drop_text_tower`; or if the model has no config, heads and names
-            disagree, or what was written gives other logits.
+            disagree, or what was written gives other outputs.
     """
     if not hasattr(model, 'cfg'):
-        raise ValueError('this model has no config to write, as an ensemble has none')
+        raise ValueError('this model has no config to write, as an ensemble has none, and a '
+                         'detector with other names')
     cfg, model = deepcopy(model.cfg), deepcopy(model).cpu().eval()
     drop_text_tower(model)
     if isinstance(getattr(model, 'neck', None), PixelTextNeck):
@@ -97,18 +104,21 @@ def save_without_text_tower(model: EncoderDecoder, folder: Path) -> tuple[Path, 
         torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=model.dataset_meta)),
                    new_checkpoint)
         cfg.dump(new_config)
-        written = init_model(str(new_config), device='cpu')
+        written = build_model(Config.fromfile(new_config), 'cpu')
         load_checkpoint(written, new_checkpoint)
-        if not torch.equal(_some_logits(written), _some_logits(model)):
-            raise ValueError('the written files give other logits than the model; nothing was '
+        if not all(map(torch.equal, _some_outputs(written), _some_outputs(model))):
+            raise ValueError('the written files give other outputs than the model; nothing was '
                              'exported')
     return config, checkpoint
 
 
 @torch.no_grad()
-def _some_logits(model: EncoderDecoder) -> Tensor:
+def _some_outputs(model: nn.Module) -> Sequence[Tensor]:
+    """Logits of a segmentor; of a detector what its heads take."""
     size = (128, 160)
     images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    if not isinstance(model, BaseSegmentor):
+        return model.extract_feat(images)
     return model.encode_decode(images, [dict(img_shape=size, ori_shape=size, pad_shape=size)])
 
 
@@ -137,6 +147,16 @@ class WholeImage(nn.Module):
                              mode='bilinear', align_corners=self.model.align_corners)
 
 
+def check_onnx(model: nn.Module) -> None:
+    """Raise a ValueError if the model is a detector, or onnxruntime is missing."""
+    if not isinstance(model, BaseSegmentor):
+        raise ValueError(f'{type(model).__name__} is a detector, and mmdet has no ONNX of its '
+                         'detectors; export with --formats pth')
+    if find_spec('onnxruntime') is None:
+        raise ValueError("ONNX needs more packages: pip install 'denseclip_mm[onnx]', or export "
+                         'with --formats pth')
+
+
 def export_onnx(model: EncoderDecoder, path: Path, sizes: Sequence[tuple[int, int]]) -> float:
     """Write a segmentor as ONNX and compare it with PyTorch in onnxruntime.
 
@@ -153,8 +173,9 @@ def export_onnx(model: EncoderDecoder, path: Path, sizes: Sequence[tuple[int, in
         The largest difference of a logit, over the largest logit.
 
     Raises:
-        ValueError: if a difference is over 1e-3.
+        ValueError: see :func:`check_onnx`; or if a difference is over 1e-3.
     """
+    check_onnx(model)
     import onnxruntime
 
     whole = WholeImage(model)

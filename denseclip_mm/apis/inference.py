@@ -1,7 +1,8 @@
-"""Pictures in, labels and score maps out, with names chosen at run time.
+"""Pictures in; labels, boxes and score maps out, with names chosen at run time.
 
-mmseg's ``init_model``, ``inference_model`` and ``MMSegInferencer`` take these models as they are;
-:class:`Predictor` adds what they have no place for: other names, score maps, zero-shot models.
+mmseg's ``init_model``, ``inference_model`` and ``MMSegInferencer``, and mmdet's ``DetInferencer``,
+take these models as they are; :class:`Predictor` adds what they have no place for: other names,
+score maps, zero-shot models.
 """
 
 from collections.abc import Sequence
@@ -9,29 +10,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from denseclip_mm.apis import detection, segmentation
 from denseclip_mm.apis.checkpoint import load_checkpoint, start_zero_shot
-from denseclip_mm.apis.config import classes_of, load_config
+from denseclip_mm.apis.config import build_model, classes_of, load_config
 from denseclip_mm.apis.open_vocabulary import answer_names, has_names, mix_heads, view_of
 from denseclip_mm.apis.pictures import distinct_colours, load_image, shown
-from denseclip_mm.apis.prediction import Prediction
-from denseclip_mm.apis.score_map import segment
-from denseclip_mm.models.aggregation_head import CostAggregationHead
-from denseclip_mm.models.ensemble_head import EnsembleHead
-from denseclip_mm.models.score_map_head import ScoreMapHead
+from denseclip_mm.apis.prediction import Detection, Prediction
 from denseclip_mm.models.vocabulary import read_class_names
 
 import cv2
 import numpy as np
 import torch
 from mmengine.dataset import Compose
-from mmseg.apis import init_model
 from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.models import BaseSegmentor
 from mmseg.registry import TRANSFORMS
 from torch import Tensor, nn
 
-_ANSWERS = {ScoreMapHead: 'score map', CostAggregationHead: 'aggregation head',
-            EnsembleHead: 'decode head and score map'}
 SMALLEST = 32  # pixels of the usual coarsest cell
 
 
@@ -64,7 +59,8 @@ class Predictor:
     """A model with its weights, for pictures of any size.
 
     Attributes:
-        model: the segmentor that answers; its own names or others, see :meth:`set_class_names`.
+        model: the segmentor or detector that answers; its own names or others, see
+            :meth:`set_class_names`.
 
     Args:
         config: config file; its ``test_pipeline`` starts with a loading step, which files go
@@ -79,7 +75,7 @@ class Predictor:
     Raises:
         FileNotFoundError: if config or checkpoint are not there.
         ValueError: if the checkpoint is not one of this model, the model would need one, the names
-            are faulty, the config is a detector's, or there is no ``test_pipeline`` or device.
+            are faulty, or there is no ``test_pipeline`` or device.
 
     Examples:
         >>> from denseclip_mm import Predictor
@@ -100,12 +96,11 @@ class Predictor:
         cfg = load_config(str(config), options=None, launcher='none', work_dir=None)
         if not cfg.get('test_pipeline'):
             raise ValueError(f'{config} has no test_pipeline, which pictures go through')
-        if cfg.default_scope == 'mmdet':
-            raise ValueError(f"{config} is a detector's; mmdet's DetInferencer takes its pictures")
         device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         if device.startswith('cuda') and not torch.cuda.is_available():
             raise ValueError(f'the device is {device}, but there is no GPU; leave it out')
-        model = init_model(cfg, device=device)
+        model = build_model(cfg, device)
+        self._kind = segmentation if isinstance(model, BaseSegmentor) else detection
         self.loading = TRANSFORMS.build(cfg.test_pipeline[0])
         self.pipeline = Compose(
             [step for step in cfg.test_pipeline[1:] if step.type != 'LoadAnnotations'])
@@ -139,8 +134,13 @@ class Predictor:
 
     @property
     def answers(self) -> str:
-        """What labels the pixels, see :class:`Prediction`."""
-        return _answers(self.model)
+        """What labels pixels or things, see :class:`Prediction`, :class:`Detection`."""
+        return self._kind.answers(self.model)
+
+    @property
+    def detects(self) -> bool:
+        """Whether it finds things: a :class:`Detection` comes of a picture."""
+        return self._kind is detection
 
     @property
     def has_score_map(self) -> bool:
@@ -148,7 +148,10 @@ class Predictor:
         return has_names(self.model)
 
     def set_class_names(self, class_names: str | Sequence[str]) -> None:
-        """Segment into other classes from now on, by the aggregation head or the score map.
+        """Answer to other names from now on.
+
+        By the aggregation head or the score map; a detector by the score map in its boxes. See
+        :func:`answer_names <denseclip_mm.apis.open_vocabulary.answer_names>`.
 
         Args:
             class_names: as in :class:`PixelTextNeck`.
@@ -159,8 +162,8 @@ class Predictor:
         """
         self.model = self._answering(tuple(read_class_names(class_names)))
 
-    def __call__(self, image: str | Path | np.ndarray) -> Prediction:
-        """Segment a picture.
+    def __call__(self, image: str | Path | np.ndarray) -> Prediction | Detection:
+        """Segment a picture, or find its things.
 
         Args:
             image: a file, or (H, W, 3) uint8, RGB.
@@ -170,7 +173,7 @@ class Predictor:
                 channels than the model takes, or the picture is too small or too narrow.
         """
         image, inputs, sample = self._prepare(image)
-        return _predict(self.model, image, inputs, sample)
+        return self._answer(self.model, image, inputs, sample)
 
     def set_image(self, image: str | Path | np.ndarray) -> None:
         """Take a picture for :meth:`predict`; the image tower looks at it once.
@@ -184,8 +187,8 @@ class Predictor:
         """
         self._picture = (*self._prepare(image), KeptFeatures(self.model.backbone))
 
-    def predict(self, class_names: str | Sequence[str] | None = None) -> Prediction:
-        """Segment the picture of :meth:`set_image`, as often as one likes.
+    def predict(self, class_names: str | Sequence[str] | None = None) -> Prediction | Detection:
+        """As of a call, the picture of :meth:`set_image`, as often as one likes.
 
         The first call computes the features of the picture, later ones reuse them.
 
@@ -202,7 +205,7 @@ class Predictor:
         features.rewind()
         model = (self.model if class_names is None
                  else self._answering(tuple(read_class_names(class_names))))
-        return _predict(view_of(model, backbone=features), *picture)
+        return self._answer(view_of(model, backbone=features), *picture)
 
     def _prepare(self, image: str | Path | np.ndarray) -> tuple:
         """The picture (H, W, 3), RGB, and what the model takes of it: inputs and sample."""
@@ -227,22 +230,12 @@ class Predictor:
             raise ValueError(f'{path} is loaded with {channels} channels, and the model takes '
                              f"{len(mean)}; color_type='color' of LoadImageFromFile gives three")
 
-
-def _predict(model: BaseSegmentor, image: np.ndarray, inputs: Tensor, sample: Any) -> Prediction:
-    try:
-        result, score_map = segment(model, inputs, sample)
-    except RuntimeError:
-        if min(inputs.shape[2:]) >= SMALLEST:
-            raise
-        raise ValueError(f'a picture of {image.shape[1]} x {image.shape[0]} pixels is too small '
-                         'for the model') from None
-    return Prediction(
-        image=image, labels=result.pred_sem_seg.data[0].cpu().numpy(),
-        score_map=None if score_map is None else score_map.cpu().numpy(),
-        class_names=list(model.dataset_meta['classes']),
-        palette=list(model.dataset_meta['palette']), answers=_answers(model))
-
-
-def _answers(model: BaseSegmentor) -> str:
-    return next((answer for head, answer in _ANSWERS.items()
-                 if isinstance(model.decode_head, head)), 'decode head')
+    def _answer(self, model: nn.Module, image: np.ndarray, inputs: Tensor,
+                sample: Any) -> Prediction | Detection:
+        try:
+            return self._kind.predict(model, image, inputs, sample)
+        except RuntimeError:
+            if min(inputs.shape[2:]) >= SMALLEST:
+                raise
+            raise ValueError(f'a picture of {image.shape[1]} x {image.shape[0]} pixels is too '
+                             'small for the model') from None

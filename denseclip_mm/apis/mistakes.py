@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from inspect import signature
 from linecache import getline
+from pathlib import Path
 from pickle import UnpicklingError
 from textwrap import shorten
 from traceback import walk_tb
@@ -91,7 +92,8 @@ def one_line(traceback: bool, what: str = '') -> Iterator[FirstIteration]:
 
 def _is_expected(error: Exception, frames: list[FrameType]) -> bool:
     tool, last = frames[1].f_globals, frames[-1].f_globals
-    ours = last is tool or last.get('__name__', '').startswith('denseclip_mm.')
+    folder, beside = (Path(each.get('__file__', '')).parent for each in (tool, last))
+    ours = folder == beside or last.get('__name__', '').startswith('denseclip_mm.')
     return isinstance(error, OSError | FloatingPointError) or (
         ours and isinstance(error, ValueError))
 

@@ -1,4 +1,7 @@
-"""Names that a model was not built for, answered by its score map or by a head for any names."""
+"""Names that a model was not built for, answered by its score map or by a head for any names.
+
+A detector goes on finding the things of its training; the score map in its boxes names them.
+"""
 
 from collections.abc import Sequence
 from copy import copy, deepcopy
@@ -8,12 +11,13 @@ from denseclip_mm.apis.pictures import distinct_colours
 from denseclip_mm.models.aggregation_head import CostAggregationHead
 from denseclip_mm.models.ensemble_head import EnsembleHead
 from denseclip_mm.models.neck import PixelTextNeck
+from denseclip_mm.models.score_map_detector import WithScoreMap
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
 from denseclip_mm.text import KeptText
 
 from mmengine.config import Config
-from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
+from mmseg.models import BaseSegmentor, CascadeEncoderDecoder, EncoderDecoder
 from torch import nn
 
 
@@ -34,7 +38,13 @@ def view_of(module: nn.Module, **parts: nn.Module | None) -> Any:
 def has_names(model: nn.Module) -> bool:
     """Whether a model has a score map, to be looked at and to answer to other names."""
     return (isinstance(getattr(model, 'neck', None), PixelTextNeck)
-            and not isinstance(model, CascadeEncoderDecoder))
+            and not isinstance(model, CascadeEncoderDecoder)
+            and isinstance(model, BaseSegmentor | WithScoreMap))
+
+
+def names_boxes(model: nn.Module) -> bool:
+    """Whether a detector is a view of :func:`answer_names`: its score map names what it finds."""
+    return has_names(model) and model.neck.vocabulary is not model.neck.decoder_vocabulary
 
 
 def neck_with_own_text(model: nn.Module) -> PixelTextNeck:
@@ -44,14 +54,14 @@ def neck_with_own_text(model: nn.Module) -> PixelTextNeck:
         ValueError: if the model has no score map to answer names.
     """
     if not has_names(model):
-        raise ValueError('names need a score map, which the neck PixelTextNeck makes; this model '
-                         'has none')
+        raise ValueError('names need a score map, which the neck PixelTextNeck makes (of a '
+                         'detector: in a ScoreMapDetector); this model has none')
     return view_of(model.neck, kept_text=KeptText().train(model.neck.training))
 
 
-def answer_names(model: EncoderDecoder, class_names: str | Sequence[str], *,
-                 by_score_map: bool = False) -> EncoderDecoder:
-    """A view of a built model that segments into classes of these names.
+def answer_names(model: nn.Module, class_names: str | Sequence[str], *,
+                 by_score_map: bool = False) -> nn.Module:
+    """A view of a built model that answers to these names.
 
     A :class:`CostAggregationHead <denseclip_mm.models.CostAggregationHead>` answers them itself. In
     the place of any other decode head, whose classes are fixed, the score map does; that head and
@@ -59,8 +69,11 @@ def answer_names(model: EncoderDecoder, class_names: str | Sequence[str], *,
     model's. The model stays whole, and the view's ``cfg``, if the model has one, and
     ``dataset_meta`` are those of what it is.
 
+    The view of a detector finds the same boxes and masks as the model; its score map is that of the
+    names, by which :mod:`denseclip_mm.apis.detection` names them. It has no ``cfg``.
+
     Args:
-        model: a segmentor with a :class:`PixelTextNeck`.
+        model: a segmentor with a :class:`PixelTextNeck`, or a ``ScoreMapDetector``.
         class_names: as in :class:`PixelTextNeck`.
         by_score_map: whether the score map answers in every case.
 
@@ -79,6 +92,8 @@ def answer_names(model: EncoderDecoder, class_names: str | Sequence[str], *,
     if isinstance(model, CascadeEncoderDecoder):
         raise ValueError('a CascadeEncoderDecoder answers by its heads, whose classes are fixed')
     neck, names = neck_with_own_text(model), _several(class_names)
+    if not isinstance(model, BaseSegmentor):
+        return _detector_with(model, neck, names)
     if isinstance(model.decode_head, CostAggregationHead) and not by_score_map:
         head = view_of(model.decode_head)
         head.num_classes = head.out_channels = len(names)
@@ -94,6 +109,15 @@ def answer_names(model: EncoderDecoder, class_names: str | Sequence[str], *,
     view.dataset_meta = dict(classes=tuple(names), palette=distinct_colours(len(names)))
     if hasattr(model, 'cfg'):
         view.cfg = _config_of_view(model.cfg, names, of_head)
+    return view
+
+
+def _detector_with(model: nn.Module, neck: PixelTextNeck, names: list[str]) -> nn.Module:
+    neck.set_class_names(names)
+    neck.decoder_vocabulary = model.neck.decoder_vocabulary  # by which boxes are found
+    view = view_of(model, neck=neck)
+    view.dataset_meta = dict(classes=tuple(names), palette=distinct_colours(len(names)))
+    view.__dict__.pop('cfg', None)
     return view
 
 
@@ -116,7 +140,8 @@ def mix_heads(model: EncoderDecoder, weights: tuple[float, float], *,
         ValueError: as :func:`answer_names`; or if there is no decoder with fixed classes, a weight
             is not in [0, 1], or one of ``unlabelled`` is no name of the model.
     """
-    if not has_names(model) or isinstance(model.decode_head, ScoreMapHead | CostAggregationHead):
+    head = getattr(model, 'decode_head', None)
+    if not has_names(model) or head is None or isinstance(head, ScoreMapHead | CostAggregationHead):
         raise ValueError('an ensemble needs a decode head with fixed classes and a score map; this '
                          'model has not both')
     own = model.neck.decoder_vocabulary.names

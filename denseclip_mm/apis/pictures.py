@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from PIL import Image
 
+DRAWN = 512  # pixels of the longest side of a drawing with names, about; or more
 MOST_PIXELS = 2 * 89_478_485  # of a picture that is read: twice what Pillow warns of
 
 
@@ -127,6 +128,55 @@ def check_size(path: str | Path) -> None:
         raise ValueError(f'{path} has more than {MOST_PIXELS:,} pixels; cut it into parts')
 
 
+def enlarged(image: np.ndarray) -> tuple[np.ndarray, int]:
+    """A copy of a picture (H, W, 3), each pixel a square where names would be too large for it.
+
+    Returns:
+        The copy, whose longest side is about ``DRAWN`` pixels or more; and the side of a square.
+
+    Examples:
+        >>> larger, scale = enlarged(np.zeros((100, 128, 3), np.uint8))
+        >>> larger.shape, scale
+        ((400, 512, 3), 4)
+    """
+    scale = max(1, round(DRAWN / max(image.shape[:2])))
+    return np.repeat(np.repeat(image, scale, 0), scale, 1), scale
+
+
+def write_names(image: np.ndarray, names: Sequence[str], places: Sequence[Sequence[float]],
+                colours: Sequence[Sequence[int]], *, above: bool = False) -> np.ndarray:
+    """A picture with names on it, each on a ground of its colour: (H, W, 3) uint8, RGB.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        names: the names.
+        places: x and y of each in pixels.
+        colours: RGB of each.
+        above: whether a name begins at its place and stands on it (or below, at the picture's upper
+            edge); else it is centred there.
+    """
+    height, width = image.shape[:2]
+    dpi = 100 * max(1, max(height, width) / 1024)  # letters grow with large pictures
+    figure = Figure(figsize=((width + 0.5) / dpi, (height + 0.5) / dpi), dpi=dpi)
+    canvas = FigureCanvasAgg(figure)
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axis.set_axis_off()
+    for name, (x, y), colour in zip(names, places, colours, strict=True):
+        align = dict(ha='left', va='bottom') if above and y > dpi / 5 else dict(
+            ha='left', va='top') if above else dict(ha='center', va='center')
+        light = np.dot(colour, (0.299, 0.587, 0.114)) > 150
+        text = axis.text(
+            x, y, name, color='black' if light else 'white', parse_math=False, clip_on=True,
+            bbox=dict(facecolor=np.divide(colour, 255), edgecolor='none', alpha=0.8, pad=1.5),
+            **align)
+        text.set_x(max(0, x - max(0, text.get_window_extent().x1 - width)))
+    figure.patch.set_alpha(0)
+    canvas.draw()
+    ink = np.asarray(canvas.buffer_rgba())[:height, :width]
+    opacity = ink[..., 3:] / 255
+    return np.round(opacity * ink[..., :3] + (1 - opacity) * image).astype(np.uint8)
+
+
 def draw_grid(columns: dict[str, list[np.ndarray | None]], path: Path) -> None:
     """Write a picture with a titled column for each list of pictures (H, W, 3), RGB.
 
@@ -155,7 +205,7 @@ def draw_panels(image: np.ndarray, labels: dict[str, np.ndarray], scores: dict[i
 
     Args:
         image: (H, W, 3), RGB.
-        labels: (H, W) label maps by title.
+        labels: by title, (H, W) label maps, or pictures (h, w, 3), RGB, as they are.
         scores: (H, W) score maps, cosines, by class index.
         names: of the K classes.
         palette: RGB in [0, 255] of the K classes.
@@ -183,7 +233,8 @@ def draw_panels(image: np.ndarray, labels: dict[str, np.ndarray], scores: dict[i
     axes[0].imshow(image)
     axes[0].set_title('image')
     for axis, (title, label_map) in zip(axes[1:], labels.items(), strict=False):
-        axis.imshow(paint(label_map, palette), interpolation='nearest')
+        axis.imshow(paint(label_map, palette) if label_map.ndim == 2 else label_map,
+                    interpolation='nearest')
         axis.set_title(title)
     limits = dict(vmin=min(map(np.min, scores.values()), default=0),
                   vmax=max(map(np.max, scores.values()), default=1))

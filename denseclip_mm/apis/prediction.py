@@ -1,8 +1,11 @@
 """What a model makes of a picture."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
+from textwrap import shorten
+from typing import Any
 
-from denseclip_mm.apis.pictures import paint
+from denseclip_mm.apis.pictures import enlarged, paint, write_names
 
 import cv2
 import numpy as np
@@ -51,3 +54,110 @@ class Prediction:
         classes, pixels = np.unique(self.labels, return_counts=True)
         order = np.argsort(-pixels, kind='stable')
         return {int(classes[i]): float(pixels[i]) / self.labels.size for i in order}
+
+
+@dataclass
+class Detection:
+    """The things that were found in a picture, the most certain first.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB; what has more than 8 bits is scaled, for showing alone.
+        boxes: (N, 4), left, top, right, bottom in pixels of the picture.
+        scores: (N,), the detector's, in [0, 1].
+        labels: (N,), indices of ``class_names``.
+        masks: (N, H, W), bool; None for a detector of boxes alone.
+        cells: (K, h, w), the score map, cosines, of a grid of cells that covers the picture. None
+            for a model without one.
+        class_names: the K classes.
+        palette: RGB of each class.
+        answers: what named the things: ``'detector'``, which knows the classes of its training, or
+            ``'score map in the boxes of the detector'``.
+
+    Examples:
+        >>> boxes, scores = np.array([[1, 0, 3, 2], [0, 0, 1, 1]]), np.array([0.75, 0.25])
+        >>> found = Detection(
+        ...     np.zeros((3, 4, 3), np.uint8), boxes, scores, np.array([1, 0]), None, None,
+        ...     ['sky', 'bird'], [(0, 0, 200), (200, 0, 0)], 'detector')
+        >>> found.counts(), found.above(0.5).counts()
+        ({1: 1, 0: 1}, {1: 1})
+        >>> found.above(0.5).results('picture')
+        [{'image_id': 'picture', 'category_id': 1, 'bbox': [1.0, 0.0, 2.0, 2.0], 'score': 0.75}]
+    """
+
+    image: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray | None
+    cells: np.ndarray | None
+    class_names: list[str]
+    palette: list[tuple[int, int, int]]
+    answers: str
+
+    @property
+    def score_map(self) -> np.ndarray | None:
+        """(K, H, W) cosine of every pixel with every class, interpolated between the cells."""
+        if self.cells is None:
+            return None
+        size = self.image.shape[1::-1]
+        return np.stack([cv2.resize(each, size, interpolation=cv2.INTER_LINEAR)
+                         for each in self.cells])
+
+    def above(self, threshold: float) -> 'Detection':
+        """The things with a score of at least this."""
+        kept = self.scores >= threshold
+        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept],
+                       labels=self.labels[kept],
+                       masks=None if self.masks is None else self.masks[kept])
+
+    def counts(self) -> dict[int, int]:
+        """How many things there are of every class that occurs, most first."""
+        return dict(Counter(self.labels.tolist()).most_common())
+
+    def overlay(self, opacity: float = 0.5) -> np.ndarray:
+        """The picture with masks, boxes, names and scores in the classes' colours.
+
+        Args:
+            opacity: of the masks, 0 to 1.
+
+        Returns:
+            (h, w, 3) uint8, RGB; a small picture is enlarged, see :func:`enlarged
+            <denseclip_mm.apis.pictures.enlarged>`.
+        """
+        colours = [self.palette[label] for label in self.labels]
+        painted = self.image.copy()
+        for index in reversed(range(len(colours) if self.masks is not None else 0)):
+            inside = self.masks[index]
+            painted[inside] = np.round(
+                (1 - opacity) * self.image[inside] + opacity * np.array(colours[index]))
+        drawn, scale = enlarged(painted)
+        width = max(2, round(max(drawn.shape) / 300))
+        corners = np.round(self.boxes * scale).astype(int)
+        for (left, top, right, bottom), colour in reversed([*zip(corners, colours, strict=True)]):
+            cv2.rectangle(drawn, (left, top), (right, bottom), colour, width)
+        titles = [f'{shorten(self.class_names[label], 40)} {score:.2f}'
+                  for label, score in zip(self.labels, self.scores, strict=True)]
+        return write_names(drawn, titles, corners[:, :2], colours, above=True)
+
+    def results(self, image_id: int | str) -> list[dict[str, Any]]:
+        """The things in the form of COCO's results.
+
+        Args:
+            image_id: of the picture.
+
+        Returns:
+            Of each thing ``image_id``, ``category_id`` (an index of ``class_names``), ``bbox``
+            (left, top, width, height), ``score``, and with masks ``segmentation``, run lengths as
+            pycocotools reads them.
+        """
+        sizes = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], 1)
+        entries = [
+            dict(image_id=image_id, category_id=int(label),
+                 bbox=[round(float(number), 3) for number in box], score=round(float(score), 5))
+            for label, box, score in zip(self.labels, sizes, self.scores, strict=True)]
+        if self.masks is not None:
+            from pycocotools.mask import encode
+            for entry, mask in zip(entries, self.masks, strict=True):
+                runs = encode(np.asfortranarray(mask, np.uint8))
+                entry['segmentation'] = dict(runs, counts=runs['counts'].decode())
+        return entries

@@ -8,21 +8,18 @@ from pathlib import Path
 from textwrap import shorten
 
 from denseclip_mm.apis.colour_prompts import Colours, score_coloured
-from denseclip_mm.apis.pictures import distinct_colours
+from denseclip_mm.apis.pictures import distinct_colours, enlarged, write_names
 from denseclip_mm.apis.region_masks import read_regions
 from denseclip_mm.apis.region_scores import ask, look, pixels_of, pool
 from denseclip_mm.models.vocabulary import read_class_names
 
 import cv2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from mmseg.models import EncoderDecoder
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 WAYS = ('pool', 'colour', 'blur')
-_DRAWN = 512  # pixels of the longest side of a drawing, about
 _BLUR = 0.1  # standard deviation, over the longest side of the picture
 
 
@@ -101,26 +98,17 @@ def draw_regions(image: np.ndarray, masks_RHW: np.ndarray, titles: Sequence[str]
         >>> draw_regions(image, masks, ['sky']).shape
         (512, 512, 3)
     """
-    scale = max(1, round(_DRAWN / max(image.shape[:2])))
-    size = image.shape[1] * scale, image.shape[0] * scale
-    drawn = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
-    figure = Figure(figsize=(size[0] / 100, size[1] / 100), dpi=100)
-    canvas = FigureCanvasAgg(figure)
-    axis = figure.add_axes((0, 0, 1, 1))
-    axis.set_axis_off()
+    drawn, scale = enlarged(image)
     colours = distinct_colours(len(titles))
+    places = []
     for mask_HW, colour in zip(masks_RHW, colours, strict=True):
-        large = cv2.resize(mask_HW.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        large = cv2.resize(mask_HW.astype(np.uint8), drawn.shape[1::-1],
+                           interpolation=cv2.INTER_NEAREST)
         outlines, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(drawn, outlines, -1, colour, 3)
-    axis.imshow(drawn)
-    for mask_HW, title, colour in zip(masks_RHW, titles, colours, strict=True):
         y, x = np.nonzero(mask_HW)
-        axis.text(x.mean() * scale, y.mean() * scale, shorten(title, 40), ha='center',
-                  va='center', color='white', parse_math=False, clip_on=True,
-                  bbox=dict(facecolor=np.divide(colour, 255), edgecolor='none', alpha=0.8))
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        places.append((x.mean() * scale, y.mean() * scale))
+    return write_names(drawn, [shorten(title, 40) for title in titles], places, colours)
 
 
 def _assign(scores_KR: np.ndarray) -> np.ndarray:

@@ -48,6 +48,15 @@ test_dataloader = val_dataloader
 train_cfg = dict(max_iters=12, val_interval=4)
 default_hooks = dict(checkpoint=dict(interval=2, max_keep_ckpts=1, save_best='mIoU'))
 """
+DETECTOR = f"""
+_base_ = '{ROOT}/configs/detection/denseclip_mask_rcnn_scenes.py'
+train_dataloader = dict(batch_size=2, dataset=dict(ann_file='scene://128/things-0-8.json'))
+val_dataloader = dict(dataset=dict(ann_file='scene://128/things-1-2.json'))
+val_evaluator = dict(ann_file='scene://128/things-1-2.json')
+test_dataloader, test_evaluator = val_dataloader, val_evaluator
+train_cfg = dict(max_iters=12, val_interval=4)
+default_hooks = dict(checkpoint=dict(interval=2, max_keep_ckpts=1, save_best='coco/bbox_mAP'))
+"""
 
 
 def attacks(folder: Path, long: bool) -> Iterator[tuple[str, str, str]]:
@@ -75,6 +84,13 @@ def attacks(folder: Path, long: bool) -> Iterator[tuple[str, str, str]]:
         yield from full_disks(work, long)
         if long:
             yield from killed_trainings(work, KILLS // 2)
+    if long and importlib.util.find_spec('mmdet'):
+        work = folder / 'detector'
+        work.mkdir()
+        (work / 'config.py').write_text(DETECTOR)
+        code, output = run('train', ['config.py', '--work-dir', 'unbroken'], work)
+        assert code == 0, output
+        yield from killed_trainings(work, KILLS // 4)
 
 
 def killed_writers(folder: Path, count: int) -> Iterator[tuple[str, str, str]]:

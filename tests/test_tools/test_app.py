@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+from denseclip_mm.apis.config import build_model, load_config
 from denseclip_mm.apis.inference import Predictor
 from denseclip_mm.apis.regions import assign_regions
 from denseclip_mm.demo.render import CLASSES
@@ -23,6 +24,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from mmseg.apis import init_model
 
 gradio_client = pytest.importorskip(
@@ -465,6 +467,39 @@ def test_a_model_without_language(tmp_path, scene, load_tool):
         'This model has no score map: it knows no language.', [])
     with pytest.raises(ValueError, match='names need a score map'):
         segmenter('water, grass', scene)
+
+
+def test_a_detector(tmp_path, scene, load_tool):
+    """Things in the legend, most first; the score maps of those that were found come first."""
+    pytest.importorskip('mmdet')
+    app, config = load_tool('app'), tmp_path / 'any_score.py'
+    detector = ROOT / 'configs/detection/denseclip_mask_rcnn_scenes.py'
+    config.write_text(f"_base_ = '{detector}'\n"
+                      'model = dict(test_cfg=dict(rcnn=dict(score_thr=0.0, max_per_img=6)))\n')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        torch.manual_seed(0)
+        model = build_model(load_config(str(config), options=None, launcher='none', work_dir=None),
+                            'cpu')
+        model.init_weights()
+        torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
+        segmenter = app.Segmenter(Predictor(config, tmp_path / 'model.pth', device='cpu'))
+        page = app.build_page(segmenter, [])
+        own = segmenter('', scene)
+        named = segmenter('red circle, wooden floor, water', scene)
+    assert {'Find', 'Lowest score', 'Things'} <= {
+        getattr(block, 'value', None) for block in page.blocks.values()
+        if isinstance(getattr(block, 'value', None), str)} | {
+        getattr(block, 'label', None) for block in page.blocks.values()}
+    assert 'The <b>detector</b> named 6 things: ' in app.describe(own)
+    legend = app.describe(named)
+    assert 'The <b>score map in the boxes of the detector</b> named' in legend
+    counts = named.counts()
+    assert sum(counts.values()) == len(named.labels) and 'of 3 names occur' in legend
+    for index, count in counts.items():
+        assert f'{named.class_names[index]} <b>&times; {count}</b>' in legend
+    titles = [title for _, title in app.draw_score_maps(named)[1]]
+    assert titles[:len(counts)] == [named.class_names[index] for index in counts]
+    assert sorted(titles) == sorted(named.class_names)
 
 
 @pytest.fixture

@@ -1,0 +1,63 @@
+"""What predict.py writes of a picture: overlays, label maps or boxes, score maps."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from denseclip_mm.apis import Detection, Prediction
+from denseclip_mm.apis.pictures import draw_panels
+from denseclip_mm.files import whole_file
+
+import numpy as np
+from PIL import Image
+
+OUTPUTS = {'overlays': '.png', 'labels': '.png', 'boxes': '.json', 'score_maps': '.png'}
+
+
+def write(path: Path, kind: str, prediction: Prediction | Detection, name: str, *, opacity: float,
+          num_score_maps: int) -> None:
+    """Write an output of a picture, whole or not at all.
+
+    Args:
+        path: the file.
+        kind: one of ``OUTPUTS``.
+        prediction: of the picture.
+        name: of the picture.
+        opacity: of overlays.
+        num_score_maps: how many are drawn.
+    """
+    with whole_file(path) as part:
+        if kind == 'boxes':
+            part.write_text(json.dumps(prediction.results(name)))
+        elif kind == 'labels':
+            label_picture(prediction).save(part)
+        elif kind == 'overlays':
+            Image.fromarray(prediction.overlay(opacity)).save(part)
+        else:
+            Image.fromarray(score_panels(prediction, num_score_maps)).save(part)
+
+
+def label_picture(prediction: Prediction) -> Image.Image:
+    """Class indices as a PNG in the classes' colours; 16 bits without colours above 256 classes."""
+    if len(prediction.class_names) > 256:
+        return Image.fromarray(prediction.labels.astype(np.uint16))
+    picture = Image.fromarray(prediction.labels.astype(np.uint8))
+    picture.putpalette(np.asarray(prediction.palette, np.uint8).tobytes())
+    return picture
+
+
+def score_panels(prediction: Prediction | Detection, count: int) -> np.ndarray:
+    """Picture, prediction, and the score maps of the classes that are largest in it.
+
+    Of a detection, those of the classes with the most things.
+    """
+    if isinstance(prediction, Detection):
+        largest = list(prediction.counts())[:count]
+        drawn, maps = prediction.overlay(), replace(
+            prediction, cells=prediction.cells[largest]).score_map if largest else []
+    else:
+        largest = list(prediction.shares())[:count]
+        drawn, maps = prediction.labels, prediction.score_map[largest]
+    return draw_panels(
+        prediction.image, {'prediction': drawn}, dict(zip(largest, maps, strict=True)),
+        names=prediction.class_names, palette=prediction.palette)
