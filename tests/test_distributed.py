@@ -34,7 +34,10 @@ def group() -> Iterator[None]:
     distributed.destroy_process_group()
 
 
-def shrink(model: dict, resnet: dict, vit: dict) -> None:
+TIMM = {'convnext': 'convnext', 'EVA02': 'eva02', 'PE-': 'pe', 'ViT-B-16-SigLIP': 'siglip'}
+
+
+def shrink(model: dict, resnet: dict, vit: dict, timm: Callable[[str], dict]) -> None:
     """The towers of a config become tiny ones; which parts there are, and who asks for them, stay.
 
     Towers of an AlignedBackbone are timm's and mmseg's; the smallest of the kind takes their place.
@@ -43,6 +46,8 @@ def shrink(model: dict, resnet: dict, vit: dict) -> None:
         model.data_preprocessor.size = (SIDE, SIDE)
     backbone = model.backbone
     clip = vit if backbone.type == 'CLIPVisionTransformer' else resnet
+    if backbone.type == 'CLIPTIMMBackbone':
+        clip = timm(next(kind for start, kind in TIMM.items() if backbone.model.startswith(start)))
     channels = [64] * 4 if backbone.type == 'CLIPVisionTransformer' else [32, 64, 128, 256]
     if backbone.type == 'TIMMBackbone':  # small as it is
         backbone.init_cfg = None
@@ -55,9 +60,12 @@ def shrink(model: dict, resnet: dict, vit: dict) -> None:
         backbone.update(model=clip, pretrained=None)
         if backbone.type == 'CLIPVisionTransformer':
             backbone.out_indices = (0, 1, 2, 3)
-            if backbone.get('frozen_stages', -1) > 0:
-                backbone.frozen_stages = 5
+        if backbone.get('frozen_stages', -1) > 5:
+            backbone.frozen_stages = 5
     backbone.image_size = SIDE
+    if backbone.type == 'CLIPTIMMBackbone':
+        maps = MODELS.build(backbone).eval()(torch.zeros(1, 3, SIDE, SIDE))[:4]
+        channels = [each.shape[1] for each in maps]
     neck = model.neck
     if neck.get('prompt', {}).get('type') == 'TextEmbeddings':
         neck.prompt.update(embed_dim=clip['embed_dim'], path=None)
@@ -108,11 +116,11 @@ def boxed(count: int) -> list[Any]:
 
 @pytest.mark.parametrize('count', [2, 0])
 @pytest.mark.parametrize('path', DETECTORS, ids=lambda path: path.stem)
-def test_detectors(path: Path, count: int, group: None, tiny_resnet: dict) -> None:
+def test_detectors(path: Path, count: int, group: None, tiny_resnet: dict, timm_clip) -> None:
     """A batch without a single box, too."""
     pytest.importorskip('mmdet')
     cfg = Config.fromfile(path)
-    shrink(cfg.model, tiny_resnet, {})
+    shrink(cfg.model, tiny_resnet, {}, timm_clip)
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(cfg.model)
         model.init_weights()
@@ -120,9 +128,9 @@ def test_detectors(path: Path, count: int, group: None, tiny_resnet: dict) -> No
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT / 'configs')))
-def test_configs(path: Path, group: None, tiny_resnet: dict, tiny_vit: dict) -> None:
+def test_configs(path: Path, group: None, tiny_resnet: dict, tiny_vit: dict, timm_clip) -> None:
     cfg = Config.fromfile(path)
-    shrink(cfg.model, tiny_resnet, tiny_vit)
+    shrink(cfg.model, tiny_resnet, tiny_vit, timm_clip)
     model = MODELS.build(cfg.model)
     if 'zero_shot' not in str(path):  # which have nothing to learn
         ddp_trains(model, labelled(cfg.model.decode_head.num_classes))

@@ -64,7 +64,7 @@ class RunSummaryHook(Hook):
         for name in SCORES:
             if f'val/{name}' in hub.log_scalars:
                 values, _ = hub.get_scalar(f'val/{name}').data
-                lines.append(f'{name}: best {max(values):.4g}, last {values[-1]:.4g}')
+                lines.append(f'best {name} {max(values):.4g}, last {values[-1]:.4g}')
         order = sorted(self.iou_of_class, key=self.iou_of_class.get)
         for kind, names in (('best', order[:-NAMED - 1:-1]), ('worst', order[:NAMED])):
             if names:

@@ -56,8 +56,8 @@ def start(*words: object, cwd: Path, code: int = 0, **env: str) -> str:
 
 STARTED = {'train', 'app', 'convert_checkpoint', 'analysis_tools/benchmark',
            'analysis_tools/draw_contexts', 'demo/compare_prompts'}  # by tests of their own
-PARTS = {'app_input', 'app_regions', 'analysis_tools/benchmark_measure',
-         'analysis_tools/benchmark_steps'}  # of the page and of the benchmark
+PARTS = {'app_input', 'app_output', 'app_regions', 'predict_input', 'predict_output',
+         'analysis_tools/benchmark_measure', 'analysis_tools/benchmark_steps'}
 TOOLS = {path.relative_to(ROOT / 'tools').with_suffix('').as_posix()
          for path in (ROOT / 'tools').rglob('*.py')} - PARTS
 
@@ -71,9 +71,9 @@ def test_starts_as_a_script(name, tmp_path):
 def test_the_model_zoo_is_of_these_configs(succeed):
     """Written anew: python tools/analysis_tools/list_configs.py; parameters are a sum done here."""
     page = (ROOT / 'docs/model_zoo.md').read_text()
-    rows = [line for line in succeed('analysis_tools/list_configs', 'baselines', 'zero_shot',
+    rows = [line for line in succeed('analysis_tools/list_configs', 'baselines',
                                      cwd=ROOT).splitlines() if line.startswith('| `')]
-    assert len(rows) == 7 and all(f'{row}\n' in page for row in rows)
+    assert len(rows) == 4 and all(f'{row}\n' in page for row in rows)
     cfg = Config.fromfile(DEMO)
     init_default_scope('mmseg')
     sizes = {name: each.numel() for name, each in MODELS.build(cfg.model).named_parameters()
