@@ -24,6 +24,7 @@ from pathlib import Path
 
 from denseclip_mm.apis import Detection, Prediction, Predictor
 from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.apis.prediction import with_other
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import parse_class_names
 
@@ -113,15 +114,20 @@ def claim(out: Path, predictor: Predictor, args: argparse.Namespace) -> None:
         ValueError: if the folder holds results of another model, of other classes or of another
             threshold.
     """
+    names, palette = predictor.class_names, predictor.palette
+    if args.other is not None:
+        names, palette = with_other(names, palette)
     legend = dict(config=args.config, checkpoint=args.checkpoint, answers=predictor.answers,
-                  classes=predictor.class_names, palette=[list(c) for c in predictor.palette])
+                  classes=names, palette=[list(colour) for colour in palette])
+    if args.other is not None:
+        legend['other'] = args.other
     if predictor.detects:
         legend['score_threshold'] = args.score_threshold
     path = out / 'classes.json'
     text = json.dumps(legend, indent=1)
     if path.is_file() and path.read_text() != text:
-        raise ValueError(f'{out} holds results of another model or of other classes (see {path}); '
-                         'choose another --out')
+        raise ValueError(f'{out} holds results of another model, of other classes or of another '
+                         f'threshold (see {path}); choose another --out')
     with whole_file(path) as part:
         part.write_text(text)
 
@@ -139,6 +145,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('predicted'), help='folder')
     parser.add_argument('--classes', help="other classes: 'cat, dog;puppy' (a;b are synonyms), a "
                         '.txt file with a name a line, or a dataset alias of mmseg')
+    parser.add_argument('--other', type=float, help="pixels with a score below it become 'other': "
+                        'a cosine where the score map answers, else a probability (docs/'
+                        'own_photos.md); one name alone works then')
     parser.add_argument('--ensemble', nargs=2, type=float, metavar=('OWN', 'OTHER'),
                         help='mix a decode head with fixed classes and the score map, the latter '
                         "with these weights for the head's own classes and for others: 0.35 1")
@@ -161,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.config, None if args.checkpoint == 'none' else args.checkpoint,
             device=args.device,
             class_names=parse_class_names(args.classes) if args.classes else None,
-            ensemble=tuple(args.ensemble) if args.ensemble else None)
+            ensemble=tuple(args.ensemble) if args.ensemble else None, other=args.other)
         choose_outputs(predictor, args)
         claim(args.out, predictor, args)
     print(f'{len(predictor.class_names)} classes, answered by the {predictor.answers}')

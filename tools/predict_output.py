@@ -56,7 +56,8 @@ def score_panels(prediction: Prediction | Detection, count: int) -> np.ndarray:
         drawn, maps = prediction.overlay(), replace(
             prediction, cells=prediction.cells[largest]).score_map if largest else []
     else:
-        largest = list(prediction.shares())[:count]
+        largest = [index for index in prediction.shares()
+                   if index < len(prediction.score_map)][:count]  # other has none
         drawn, maps = prediction.labels, prediction.score_map[largest]
     return draw_panels(
         prediction.image, {'prediction': drawn}, dict(zip(largest, maps, strict=True)),

@@ -10,6 +10,15 @@ from denseclip_mm.apis.pictures import enlarged, paint, write_names
 import cv2
 import numpy as np
 
+OTHER, GREY = 'other', (128, 128, 128)  # what has no name of the K, and its colour
+
+
+def with_other(class_names: list[str], palette: list[tuple[int, int, int]]) -> tuple[list, list]:
+    """Names and colours with ``'other'`` among them."""
+    if OTHER in class_names:
+        return class_names, palette
+    return [*class_names, OTHER], [*palette, GREY]
+
 
 @dataclass
 class Prediction:
@@ -18,27 +27,34 @@ class Prediction:
     Attributes:
         image: (H, W, 3) uint8, RGB; what has more than 8 bits is scaled, for showing alone.
         labels: (H, W), indices of ``class_names``.
+        scores: (H, W), how well its label fits each pixel: the cosine where the score map answers,
+            else the probability among the K classes.
         score_map: (K, H, W) cosine of every pixel with every class, as the model's own inference
             gives it: interpolated bilinearly from the cells, windows of slide inference averaged.
             None for a model without language. Its ``argmax(0)`` are the labels where the score map
             answers.
-        class_names: the K classes.
-        palette: RGB of each class.
+        class_names: the K classes; then ``'other'`` after :meth:`or_other`.
+        palette: RGB of each of them.
         answers: what labelled the pixels: ``'decode head'``, ``'aggregation head'``,
             ``'score map'``, or ``'decode head and score map'`` (an ensemble).
 
     Examples:
         >>> image, labels = np.zeros((2, 2, 3), np.uint8), np.array([[1, 1], [1, 0]])
         >>> palette = [(0, 0, 200), (200, 0, 0)]
-        >>> prediction = Prediction(image, labels, None, ['sky', 'road'], palette, 'decode head')
+        >>> scores = np.array([[0.9, 0.9], [0.4, 0.6]])
+        >>> prediction = Prediction(
+        ...     image, labels, scores, None, ['sky', 'road'], palette, 'decode head')
         >>> prediction.shares()
         {1: 0.75, 0: 0.25}
+        >>> prediction.or_other(0.5).shares()
+        {1: 0.5, 0: 0.25, 2: 0.25}
         >>> prediction.overlay(opacity=0.5)[0, 0]
         array([100,   0,   0], dtype=uint8)
     """
 
     image: np.ndarray
     labels: np.ndarray
+    scores: np.ndarray
     score_map: np.ndarray | None
     class_names: list[str]
     palette: list[tuple[int, int, int]]
@@ -48,6 +64,16 @@ class Prediction:
         """The picture with its classes painted over it: (H, W, 3) uint8, RGB."""
         return cv2.addWeighted(paint(self.labels, self.palette), opacity,
                                self.image, 1 - opacity, 0)
+
+    def or_other(self, threshold: float) -> 'Prediction':
+        """Pixels with a score below this become ``'other'``, a class of its own after the K.
+
+        A class that has this name already takes them.
+        """
+        names, palette = with_other(self.class_names, self.palette)
+        known = np.zeros(self.labels.shape, int) if len(self.class_names) == 1 else self.labels
+        labels = np.where(self.scores < threshold, names.index(OTHER), known)
+        return replace(self, labels=labels, class_names=names, palette=palette)
 
     def shares(self) -> dict[int, float]:
         """Share of the picture of every class that occurs, largest first."""
