@@ -48,8 +48,8 @@ class Prediction:
         {1: 0.75, 0: 0.25}
         >>> prediction.or_other(0.5).shares()
         {1: 0.5, 0: 0.25, 2: 0.25}
-        >>> prediction.overlay(opacity=0.5)[0, 0]
-        array([100,   0,   0], dtype=uint8)
+        >>> prediction.overlay(opacity=1)[0, 0]
+        array([200,   0,   0], dtype=uint8)
     """
 
     image: np.ndarray
@@ -61,9 +61,19 @@ class Prediction:
     answers: str
 
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
-        """The picture with its classes painted over it: (H, W, 3) uint8, RGB."""
-        return cv2.addWeighted(paint(self.labels, self.palette), opacity,
-                               self.image, 1 - opacity, 0)
+        """The picture with its classes painted over it, and their borders: (H, W, 3) uint8, RGB.
+
+        A border is white on one side and black on the other, so that it stands out where a class
+        has the colours of the picture. Opacity 1 is the colours alone, 0 the picture.
+        """
+        painted = cv2.addWeighted(paint(self.labels, self.palette), opacity,
+                                  self.image, 1 - opacity, 0)
+        if 0 < opacity < 1:
+            labels = self.labels.astype(np.float32)  # which OpenCV takes of any size
+            kernel = np.ones([2 * max(1, round(max(labels.shape) / 1024)) + 1] * 2, np.uint8)
+            painted[cv2.dilate(labels, kernel) != labels] = 255
+            painted[cv2.erode(labels, kernel) != labels] = 0
+        return painted
 
     def or_other(self, threshold: float) -> 'Prediction':
         """Pixels with a score below this become ``'other'``, a class of its own after the K.

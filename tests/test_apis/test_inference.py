@@ -1,5 +1,6 @@
 """Predictor: what mmseg's inference gives, and names, score maps and errors beside it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from denseclip_mm.apis import Prediction, Predictor
@@ -358,8 +359,13 @@ def test_overlay() -> None:
     image = np.full((1, 2, 3), 100, np.uint8)
     given = Prediction(image, np.array([[0, 1]]), np.ones((1, 2)), None, ['a', 'b'],
                        [(0, 0, 0), (200, 100, 0)], 'decode head')
-    assert given.overlay(0.5).tolist() == [[[50, 50, 50], [150, 100, 50]]]
+    assert given.overlay(0.5).tolist() == [[[255] * 3, [0] * 3]]  # the border
+    assert given.overlay(1).tolist() == [[[0, 0, 0], [200, 100, 0]]]
     assert np.array_equal(given.overlay(0), image)
+    wide = replace(given, image=np.full((1, 6, 3), 100, np.uint8),
+                   labels=np.array([[0, 0, 0, 1, 1, 1]]))
+    assert wide.overlay(0.5).tolist() == [[
+        [50] * 3, [50] * 3, [255] * 3, [0] * 3, [150, 100, 50], [150, 100, 50]]]
 
 
 def test_colours_are_distinct() -> None:
