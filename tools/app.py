@@ -142,12 +142,11 @@ def build_page(segmenter: Segmenter, examples: dict[str, str]) -> gr.Blocks:
                     picture = gr.Image(label='Picture', type='filepath', height=320)
                     take_uploads_only(picture)
                     if known:
-                        gr.HTML(f'<div id="known">{html.escape(known.capitalize())}</div>')
+                        gr.HTML(html.escape(f'{known[0].upper()}{known[1:]}.'), elem_id='known')
                     names = gr.Textbox(
                         segmenter.own_names, label='Class names', lines=3, max_lines=6,
                         info='Separated by commas; "a;b" are synonyms. The name of a data set, '
                         'such as cityscapes, stands for its classes.')
-                    gr.Examples([*map(list, examples.items())], [picture, names], label='Examples')
                     lowest = gr.Slider(
                         0, 1, 0.3 if detects else 0, step=0.05,
                         label='Lowest score' if detects else 'Other',
@@ -155,6 +154,7 @@ def build_page(segmenter: Segmenter, examples: dict[str, str]) -> gr.Blocks:
                         '0: each has one. Above 0, one name alone will do.')
                     button = gr.Button(does, variant='primary')
                     fault = gr.HTML(elem_id='fault')
+                    gr.Examples([*map(list, examples.items())], [picture, names], label='Examples')
                 with gr.Column():
                     overlay = gr.Image(label=title, format='png', interactive=False,
                                        buttons=['download', 'fullscreen'], elem_id='overlay')
