@@ -1,7 +1,10 @@
 """The page of tools/app.py, in a real browser and without one."""
 
+import base64
+import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -27,6 +30,7 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 from mmseg.apis import init_model
+from PIL import Image
 
 gradio_client = pytest.importorskip(
     'gradio_client', reason="the page needs Gradio: pip install 'denseclip_mm[app]'")
@@ -193,6 +197,58 @@ def test_the_page_shows_what_the_model_says(browser, server, scene, tmp_path, wi
     visitor.check()
 
 
+def of_link(link) -> np.ndarray:
+    """The picture that a link in the page downloads, as its file holds it."""
+    data = base64.b64decode(link.get_attribute('href').removeprefix('data:image/png;base64,'))
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def test_one_name_alone_a_click_downloads_and_an_error(browser, server, scene, tmp_path):
+    """What is other follows the slider; an error takes the result away."""
+    cv2.imwrite(str(tmp_path / 'scene.png'), scene[..., ::-1])
+    expected = Predictor(ZERO_SHOT, device='cpu', class_names=['water'], other=0.55)(scene)
+    visitor = Visitor(browser, server[0])
+    page, legend = visitor.page, visitor.page.locator('#legend')
+    assert 'has seen procedural scenes only' in page.locator('#known').inner_text()
+    other = page.get_by_label('number input for Other')
+
+    def slide(value):
+        other.fill(value)
+        other.blur()
+    slide('0.5')
+    visitor.upload(tmp_path / 'scene.png')
+    visitor.segment('water')
+    legend.locator('li').nth(1).wait_for()
+    slide('0.55')
+    share = f'{expected.shares()[1]:.1%}'
+    legend.get_by_text(share).wait_for()
+    assert 'labelled the pixels: 1 of 1 names occur' in legend.inner_text()
+    colours = legend.locator('i').evaluate_all('all => all.map(each => each.style.background)')
+    assert 'rgb(128, 128, 128)' in colours
+    np.testing.assert_array_equal(of_link(legend.locator('a.download:not(.mask)')), expected.labels)
+    mask = of_link(legend.get_by_label('mask of water'))
+    np.testing.assert_array_equal(mask, np.where(expected.labels == 0, 255, 0))
+
+    picture = page.locator('#overlay img')
+    picture.scroll_into_view_if_needed()
+    shown = picture.bounding_box()
+    side = min(shown['width'], shown['height'])
+    page.mouse.click(shown['x'] + shown['width'] / 2, shown['y'] + shown['height'] / 2 + side / 4)
+    said = page.locator('#pixel')
+    said.locator('li').wait_for()
+    x, y, cosine = re.match(r'At (\d+), (\d+): water, cosine (0\.\d\d)', said.inner_text()).groups()
+    assert abs(int(x) - 256) < 3 and abs(int(y) - 384) < 3
+    assert cosine == f'{expected.scores[int(y), int(x)]:.2f}'
+
+    slide('0')
+    legend.get_by_text('100.0%').wait_for()
+    visitor.segment('water')
+    visitor.fault().get_by_text('separate names by commas').wait_for()
+    assert not legend.inner_text() and not said.inner_text() and not picture.count()
+    assert not page.locator('#maps .thumbnail-lg').count()
+    visitor.check()
+
+
 def test_faults_are_told_and_the_page_goes_on(browser, server, scene, tmp_path):
     cv2.imwrite(str(tmp_path / 'scene.png'), scene[..., ::-1])
     (tmp_path / 'broken.png').write_bytes((tmp_path / 'scene.png').read_bytes()[:40])
@@ -228,7 +284,7 @@ def test_an_example_is_segmented_into_the_models_own_names(browser, server):
     visitor = Visitor(browser, server[0])
     own = Predictor(ZERO_SHOT, device='cpu').class_names
     assert visitor.page.get_by_label('Class names').input_value() == ', '.join(own)
-    visitor.page.locator('.gallery-item').first.click()
+    visitor.page.locator('.tr-body').first.click()
     visitor.page.locator('button[aria-label="Remove Image"]').wait_for()
     visitor.page.wait_for_function('own => document.querySelector("textarea").value !== own',
                                    arg=', '.join(own))
