@@ -44,7 +44,7 @@ def write(name: str, folder: Path, stock: str, replace: dict[str, str]) -> Confi
             text = WHOLE[:WHOLE.index('    neck=')] + end + WHOLE[WHOLE.index('optim_wrapper'):]
     for old, new in {
             'mmseg::sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py': str(STOCK / stock),
-            'denseclip_mm::': f'{ROOT}/configs/', **replace}.items():
+            **replace}.items():
         assert old in text, old
         text = text.replace(old, new)
     if name == 'Mask2Former':
