@@ -205,8 +205,8 @@ class Predictor:
         names = tuple(read_class_names(class_names))
         if len(names) == 1 and other is None and not self.detects:
             raise ValueError(f'{names[0]!r} alone leaves nothing to choose between; name what else '
-                             'is in the pictures, too, or the score below which a pixel is other, '
-                             'such as other=0.2 (--other 0.2)')
+                             'is in the pictures, too, or the score below which a pixel is other: '
+                             'Predictor(other=0.2), predict.py --other 0.2')
         return self._answering(names)
 
     def _prepare(self, image: str | Path | np.ndarray) -> tuple:
