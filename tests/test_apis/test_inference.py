@@ -425,7 +425,7 @@ def test_other_by_probability(trained: Path, scene: tuple) -> None:
 
 
 def test_what_other_refuses(scene: tuple) -> None:
-    with pytest.raises(ValueError, match="'snow' alone .*, predict.py --other 0.2"):
+    with pytest.raises(ValueError, match=r"'snow' alone .*, predict\.py --other 0\.2"):
         Predictor(ZERO_SHOT, device='cpu', class_names=['snow'])
     for wrong in (1.5, float('nan')):
         with pytest.raises(ValueError, match=f'a probability, at most 1, got {wrong}'):
