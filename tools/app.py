@@ -9,6 +9,7 @@ python tools/app.py configs/denseclip_fpn.py work_dirs/denseclip_fpn/iter_80000.
 Everything stays on this machine: the page asks nobody else for fonts or scripts.
 """
 
+import html
 import sys
 import tempfile
 import threading
@@ -18,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis import Detection, Prediction, Predictor
-from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.apis.mistakes import checkpoint_or_none, one_line, tool_parser
+from denseclip_mm.apis.pictures import distinct_colours
+from denseclip_mm.apis.towers import what_it_knows
+from denseclip_mm.demo.render import CLASSES
 from denseclip_mm.demo.scenes import draw
 
 import cv2
@@ -29,53 +33,13 @@ try:
 except ImportError:
     sys.exit("error: the page needs Gradio: pip install 'denseclip_mm[app]'")
 from app_input import fitted, take_uploads_only, typed_names, uploaded_image
-from app_output import describe, draw_score_maps
+from app_output import describe, draw_score_maps, scores_at, without_details
 from app_regions import region_tab, told
+from app_style import CSS, DETECTION, SEGMENTATION, THEME
 
 DEMO = Path(__file__).resolve().parents[1] / 'configs/demo/zero_shot_scenes.py'
 KEPT = 3600  # seconds that pictures of visitors are kept
 EXAMPLES = (55, 42, 7, 38)  # scenes of the validation set's seed, 1
-
-# Fonts that every system has: none is fetched.
-THEME = gr.themes.Default(
-    font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace']).set(
-    block_info_text_color='*neutral_500')
-
-SEGMENTATION = """# Segmentation by names
-Every pixel goes to the name that fits it best. Change the names as you like; the score maps show
-how well each of them fits where."""
-DETECTION = """# Things by names
-The detector finds the things that it was trained for. Change the names as you like: the score map
-then gives each of these things the name that fits it best. The score maps show how well each name
-fits where."""
-
-CSS = """
-.gradio-container {width: 100%; max-width: 1200px !important; margin: auto}
-.swatches {display: flex; flex-wrap: wrap; gap: 6px; margin: 8px 0 0; padding: 0;
-           list-style: none}
-.swatches li {display: flex; align-items: center; gap: 6px; max-width: 100%; margin: 0;
-              padding: 1px 8px 1px 5px; font-size: 14px; overflow-wrap: anywhere;
-              border: 1px solid var(--border-color-primary); border-radius: 14px}
-.swatches i {flex: none; width: 16px; height: 16px; border-radius: 99px;
-             border: 1px solid var(--border-color-primary)}
-.swatches b {font-variant-numeric: tabular-nums; white-space: nowrap}
-.scale {display: flex; align-items: center; gap: 8px; font-variant-numeric: tabular-nums}
-.scale i {flex: 1; max-width: 320px; height: 12px; border-radius: 99px}
-.fault {padding: 8px 12px; border-left: 4px solid #dc2626; border-radius: 4px;
-        background: #dc26261f; overflow-wrap: anywhere}
-#overlay img {max-height: 75vh; object-fit: contain}
-#maps .grid-wrap {height: auto; min-height: 0; max-height: none; padding-top: 36px}
-#maps .grid-container {grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important;
-                       grid-auto-rows: auto; align-items: start}
-#maps .thumbnail-lg {display: flex; flex-direction: column; height: auto; aspect-ratio: auto}
-#maps .thumbnail-lg img {height: auto}
-#maps .thumbnail-lg .caption-label {position: static; width: 100%; max-width: none; border: 0;
-                                    text-align: center; white-space: normal;
-                                    overflow-wrap: anywhere}
-@media (max-width: 600px) {
-  #maps .grid-container {grid-template-columns: repeat(3, minmax(0, 1fr)) !important; gap: 4px}
-}
-"""
 
 
 class Segmenter:
@@ -93,59 +57,80 @@ class Segmenter:
         self.picture: np.ndarray | None = None
         self.lock = threading.Lock()
 
-    def __call__(self, text: str, image: np.ndarray) -> Prediction | Detection:
+    def __call__(self, text: str, image: np.ndarray, *, alone: bool = False
+                 ) -> Prediction | Detection:
         """Segment a picture (H, W, 3), RGB uint8, or find its things.
 
         Args:
             text: class names as typed; the model's own if blank.
             image: a large one is made smaller.
+            alone: whether one name alone will do; ``'other'`` is then among the names, of no pixel
+                yet.
+
+        Returns:
+            What there is, in colours that are not those of a data set, as those of scenes are the
+            things' own.
 
         Raises:
             ValueError: if the names are faulty, the model takes no others, or the picture is a
                 mere line.
         """
         image = fitted(image)
-        names = None if text.strip() in ('', self.own_names) else typed_names(text)
+        fewest = 1 if alone else 2
+        names = None if text.strip() in ('', self.own_names) else typed_names(text, fewest)
         with self.lock:
             if self.picture is None or not np.array_equal(image, self.picture):
                 self.predictor.set_image(image)
                 self.picture = image
-            return self.predictor.predict(names)
+            one = names is not None and len(names) == 1
+            prediction = self.predictor.predict(names, other=-1 if one else None)
+        colours = distinct_colours(len(prediction.palette))
+        return prediction if one else replace(prediction, palette=colours)
 
 
-def build_page(segmenter: Segmenter, examples: list[str]) -> gr.Blocks:
+def build_page(segmenter: Segmenter, examples: dict[str, str]) -> gr.Blocks:
     """The page.
 
     Args:
         segmenter: what answers.
-        examples: picture files to choose from.
+        examples: picture files to choose from, and names that suit each, which come with it.
     """
     detects = segmenter.predictor.detects
+    known = what_it_knows(segmenter.predictor.model)
     title, does = (('Things', 'Find') if detects else ('Segmentation', 'Segment'))
 
+    def thresholded(prediction: Prediction | Detection, lowest: float) -> Prediction | Detection:
+        if detects:
+            return prediction.above(lowest)
+        return prediction.or_other(lowest) if lowest else prediction
+
     def answer(picture: dict[str, Any] | None, text: str | None, opacity: float,
-               lowest: float = 0) -> tuple:
+               lowest: float) -> tuple:
         try:  # none of them is what the page sends, if a visitor writes the request
             if not isinstance(text, str | None) or not all(
                     isinstance(number, int | float) for number in (opacity, lowest)):
-                raise ValueError('the names are a text, and the opacity is a number')
-            prediction = segmenter(text or '', uploaded_image(picture))
-        except ValueError as error:
-            return told(error), *[gr.skip()] * 5
-        if detects:  # whatever the score, to be looked at again
-            shown, prediction = replace(prediction, cells=None), prediction.above(lowest)
-        else:
-            shown = replace(prediction, score_map=None)  # which may be large, and is drawn by now
+                raise ValueError('the names are a text, opacity and threshold are numbers')
+            prediction = segmenter(text or '', uploaded_image(picture),
+                                   alone=not detects and lowest > 0)
+        except ValueError as error:  # and what was there is of other names
+            return told(error), None, None, '', '', '', gr.Gallery([], visible=False)
+        # Whatever the score, to be looked at again; without what may be large, and is drawn by now.
+        kept = replace(prediction, cells=None) if detects else without_details(prediction)
+        prediction = thresholded(prediction, lowest)
         scale, maps = draw_score_maps(prediction)
-        return ('', shown, prediction.overlay(min(max(opacity, 0), 1)), describe(prediction), scale,
-                gr.Gallery(maps, visible=bool(maps)))
+        return ('', kept, prediction.overlay(min(max(opacity, 0), 1)), '', describe(prediction),
+                scale, gr.Gallery(maps, visible=bool(maps)))
 
-    def repaint(prediction: Prediction | Detection | None, opacity: float,
-                lowest: float = 0) -> Any:
+    def repaint(prediction: Prediction | Detection | None, opacity: float, lowest: float) -> Any:
         if prediction is None:
             return gr.skip(), gr.skip()
-        prediction = prediction.above(lowest) if detects else prediction
+        prediction = thresholded(prediction, lowest)
         return prediction.overlay(opacity), describe(prediction)
+
+    def look(prediction: Prediction | None, lowest: float, event: gr.SelectData) -> str:
+        if prediction is None:
+            return ''
+        return scores_at(thresholded(prediction, lowest), *event.index)
 
     with gr.Blocks(title=f'{title} by names', analytics_enabled=False,
                    delete_cache=(KEPT, KEPT)) as page:
@@ -156,33 +141,43 @@ def build_page(segmenter: Segmenter, examples: list[str]) -> gr.Blocks:
                 with gr.Column():
                     picture = gr.Image(label='Picture', type='filepath', height=320)
                     take_uploads_only(picture)
-                    gr.Examples(examples, picture, label='Examples')
+                    if known:
+                        gr.HTML(html.escape(f'{known[0].upper()}{known[1:]}.'), elem_id='known')
                     names = gr.Textbox(
                         segmenter.own_names, label='Class names', lines=3, max_lines=6,
                         info='Separated by commas; "a;b" are synonyms. The name of a data set, '
                         'such as cityscapes, stands for its classes.')
+                    lowest = gr.Slider(
+                        0, 1, 0.3 if detects else 0, step=0.05,
+                        label='Lowest score' if detects else 'Other',
+                        info='' if detects else 'Pixels with a lower score have none of the names; '
+                        '0: each has one. Above 0, one name alone will do.')
                     button = gr.Button(does, variant='primary')
                     fault = gr.HTML(elem_id='fault')
+                    gr.Examples([*map(list, examples.items())], [picture, names], label='Examples')
                 with gr.Column():
                     overlay = gr.Image(label=title, format='png', interactive=False,
                                        buttons=['download', 'fullscreen'], elem_id='overlay')
-                    sliders = [gr.Slider(0, 1, 0.5, step=0.05, label='Opacity of the classes')]
-                    if detects:
-                        sliders.append(gr.Slider(0, 1, 0.3, step=0.05, label='Lowest score'))
+                    pixel = gr.HTML(elem_id='pixel')
+                    opacity = gr.Slider(0, 1, 0.5, step=0.05, label='Opacity of the classes')
                     legend = gr.HTML(elem_id='legend')
             scale = gr.HTML(elem_id='scale')
             maps = gr.Gallery(label='Score maps', format='png', object_fit='contain', visible=False,
                               height='auto', interactive=False, elem_id='maps',
                               buttons=['download', 'fullscreen'])
             # Unprocessed: Gradio's own reading of a broken picture would end in a trace.
-            button.click(answer, [picture, names, *sliders],
-                         [fault, last, overlay, legend, scale, maps], preprocess=False,
+            button.click(answer, [picture, names, opacity, lowest],
+                         [fault, last, overlay, pixel, legend, scale, maps], preprocess=False,
                          scroll_to_output=True, api_name='segment')
-            for slider in sliders:
-                slider.change(repaint, [last, *sliders], [overlay, legend],
-                              show_progress='hidden', trigger_mode='always_last')
+            for slider in (opacity, lowest):
+                slider.change(repaint, [last, opacity, lowest], [overlay, legend],
+                              show_progress='hidden', trigger_mode='always_last',
+                              api_visibility='private')
+            if not detects:
+                overlay.select(look, [last, lowest], pixel, show_progress='hidden',
+                               api_visibility='private')
         with gr.Tab('Regions'):
-            region_tab(segmenter, examples)
+            region_tab(segmenter, [*examples])
     return page
 
 
@@ -191,8 +186,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = tool_parser(__doc__)
     parser.add_argument('config', nargs='?', default=DEMO,
                         help='config file (default: configs/demo/zero_shot_scenes.py)')
-    parser.add_argument('checkpoint', nargs='?',
-                        help='checkpoint file; none for a zero-shot config')
+    parser.add_argument('checkpoint', nargs='?', type=checkpoint_or_none,
+                        help="checkpoint file; 'none' for a zero-shot config")
     parser.add_argument('--host', default='127.0.0.1',
                         help='0.0.0.0 lets other machines see the page (default: %(default)s)')
     parser.add_argument('--port', type=int, default=7860, help='(default: %(default)s)')
@@ -200,14 +195,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line(args.traceback):
         segmenter = Segmenter(Predictor(args.config, args.checkpoint))
     with tempfile.TemporaryDirectory() as folder:
-        examples = [f'{folder}/scene-{index}.png' for index in EXAMPLES]
-        for path, index in zip(examples, EXAMPLES, strict=True):
-            cv2.imwrite(path, draw(1, index, 512)[0])
+        examples = {}
+        for index in EXAMPLES:
+            image, labels = draw(1, index, 512)
+            cv2.imwrite(path := f'{folder}/scene-{index}.png', image)
+            examples[path] = ', '.join(CLASSES[label] for label in np.unique(labels))
         page = build_page(segmenter, examples)
         try:
             page.launch(
                 server_name=args.host, server_port=args.port, share=False, ssr_mode=False,
-                run_history=False, footer_links=[], max_file_size='20mb', css=CSS, quiet=True,
+                run_history=False, footer_links=['api'], max_file_size='20mb', css=CSS, quiet=True,
                 theme=THEME, prevent_thread_lock=True)
         except (OSError, OverflowError):
             sys.exit(f'error: nothing can listen at {args.host}, port {args.port}; name others by '

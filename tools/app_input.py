@@ -51,8 +51,9 @@ def typed_names(text: str, fewest: int = 2) -> list[str]:
     names = read_class_names(names)
     texts = sum(len(split_synonyms(name)) for name in names)
     if len(names) < fewest or texts > MOST_NAMES:
-        raise ValueError(f'expected {fewest} to {MOST_NAMES} names, synonyms included, got '
-                         f'{texts}; the one that fits best is the answer')
+        raise ValueError(f'type {fewest} to {MOST_NAMES} names, synonyms included, and separate '
+                         f'names by commas; got {texts}'
+                         + ('; for one alone set Other above 0' if texts == 1 < fewest else ''))
     return names
 
 

@@ -1,14 +1,21 @@
 """What the page says of a prediction (see app.py): a legend, and the score maps."""
 
+import base64
 import html
+import io
+from dataclasses import replace
 
 from denseclip_mm.apis import Detection, Prediction
+from denseclip_mm.apis.prediction import OTHER
 
 import cv2
 import matplotlib
 import numpy as np
+from predict_output import label_picture
 
 MAP_SIDE = 240  # longest side of a drawn score map in pixels
+KEPT_SIDE = 128  # of those that are kept for clicks
+LISTED = 5  # names that a click lists
 COLOURS = matplotlib.colormaps['magma']
 
 
@@ -22,13 +29,71 @@ def describe(prediction: Prediction | Detection) -> str:
     things = isinstance(prediction, Detection)
     sizes = {index: f'&times; {size}' if things else f'{size:.1%}' if size >= 0.001 else '&lt; 0.1%'
              for index, size in occurring(prediction).items()}
+    names = prediction.class_names
     swatches = ''.join(
         f'<li><i style="background: rgb{prediction.palette[index]}"></i>'
-        f'{html.escape(prediction.class_names[index])} <b>{size}</b></li>'
+        f'{html.escape(names[index])} <b>{size}</b>'
+        + ('' if things else mask_link(prediction, index)) + '</li>'
         for index, size in sizes.items())
     done = f'named {len(prediction.labels)} things' if things else 'labelled the pixels'
-    return (f'The <b>{prediction.answers}</b> {done}: {len(sizes)} of '
-            f'{len(prediction.class_names)} names occur.<ul class="swatches">{swatches}</ul>')
+    occur = sum(names[index] != OTHER for index in sizes)
+    return (f'The <b>{prediction.answers}</b> {done}: {occur} of '
+            f'{sum(name != OTHER for name in names)} names occur.'
+            f'<ul class="swatches">{swatches}</ul>'
+            + ('' if things else download('label map', label_png(prediction), 'labels.png')))
+
+
+def png(picture: np.ndarray) -> bytes:
+    """A file of a picture (H, W), uint8 or uint16."""
+    return cv2.imencode('.png', picture)[1].tobytes()
+
+
+def label_png(prediction: Prediction) -> bytes:
+    """The label map as tools/predict.py writes it."""
+    stream = io.BytesIO()
+    label_picture(prediction).save(stream, 'PNG')
+    return stream.getvalue()
+
+
+def download(title: str, file: bytes, name: str, kind: str = '') -> str:
+    """A link to a PNG that is in the page itself, so that no copy stays on the server."""
+    data, title = base64.b64encode(file).decode(), html.escape(title)
+    return (f'<a class="download {kind}" download="{name}" title="{title}" aria-label="{title}" '
+            f'href="data:image/png;base64,{data}"></a>')
+
+
+def mask_link(prediction: Prediction, index: int) -> str:
+    """A link to the mask of a class, 255 where it is."""
+    name = prediction.class_names[index]
+    mask = np.where(prediction.labels == index, 255, 0).astype(np.uint8)
+    return download(f'mask of {name}', png(mask), f'mask-{index}.png', 'mask')
+
+
+def without_details(prediction: Prediction) -> Prediction:
+    """With small score maps, float16, which a click reads; those of the picture may be large."""
+    maps = prediction.score_map
+    if maps is None:
+        return prediction
+    scale = min(1, KEPT_SIDE / max(maps.shape[1:]))
+    return replace(prediction, score_map=np.stack([
+        cv2.resize(each, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        for each in maps]).astype(np.float16))
+
+
+def scores_at(prediction: Prediction, x: int, y: int) -> str:
+    """The label of a pixel, its score, and the names with the largest cosines there, as HTML."""
+    names, (height, width) = prediction.class_names, prediction.labels.shape
+    x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
+    unit = 'cosine' if prediction.answers == 'score map' else 'probability'
+    text = (f'At {x}, {y}: <b>{html.escape(names[int(prediction.labels[y, x])])}</b>, {unit} '
+            f'{prediction.scores[y, x]:.2f}.')
+    maps = prediction.score_map
+    if maps is None:
+        return text
+    cosines = maps[:, y * maps.shape[1] // height, x * maps.shape[2] // width]
+    best = ''.join(f'<li>{html.escape(names[index])} <b>{cosines[index]:.2f}</b></li>'
+                   for index in np.argsort(-cosines, kind='stable')[:LISTED])
+    return f'{text} Cosines there:<ul class="swatches">{best}</ul>'
 
 
 def draw_score_maps(prediction: Prediction | Detection) -> tuple[str, list[tuple[np.ndarray, str]]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from denseclip_mm.apis.deploy import check_onnx, export_onnx, save_without_text_tower
 from denseclip_mm.apis.inference import Predictor
-from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.apis.mistakes import checkpoint_or_none, one_line, tool_parser
 from denseclip_mm.models.vocabulary import parse_class_names
 
 
@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Load, export, report."""
     parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help="checkpoint file; 'none' for a zero-shot config")
+    parser.add_argument('checkpoint', type=checkpoint_or_none,
+                        help="checkpoint file; 'none' for a zero-shot config")
     parser.add_argument('--out', type=Path, default=Path('exported'), help='folder')
     parser.add_argument('--classes', help="other classes, which the score map answers: 'cat, "
                         "dog;puppy' (a;b are synonyms), a .txt file with a name a line, or a "
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with one_line(args.traceback):
         predictor = Predictor(
-            args.config, None if args.checkpoint == 'none' else args.checkpoint, device='cpu',
+            args.config, args.checkpoint, device='cpu',
             class_names=parse_class_names(args.classes) if args.classes else None)
         model = predictor.model
         formats = args.formats or (['pth'] if predictor.detects else ['pth', 'onnx'])

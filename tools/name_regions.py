@@ -18,7 +18,7 @@ from typing import Any
 
 from denseclip_mm.apis import Predictor
 from denseclip_mm.apis.colour_prompts import Colours, search_colours
-from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.apis.mistakes import checkpoint_or_none, one_line, tool_parser
 from denseclip_mm.apis.pictures import read_image
 from denseclip_mm.apis.region_masks import read_coco_boxes, read_label_map, read_regions
 from denseclip_mm.apis.regions import WAYS, assign_regions, draw_regions
@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read, name, write."""
     parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help="checkpoint file; 'none' for a zero-shot config")
+    parser.add_argument('checkpoint', type=checkpoint_or_none,
+                        help="checkpoint file; 'none' for a zero-shot config")
     parser.add_argument('picture', type=Path, help='picture file')
     regions = parser.add_mutually_exclusive_group(required=True)
     regions.add_argument('--masks', nargs='+', metavar='PNG',
@@ -103,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         masks_RHW = regions_of(args, image.shape[:2])
         names = read_class_names(parse_class_names(args.names))
         colours = Colours(opacity=args.opacity, template=args.template)
-        model = Predictor(args.config, None if args.checkpoint == 'none' else args.checkpoint,
+        model = Predictor(args.config, args.checkpoint,
                           device=args.device).model
         if args.search_colours:
             colours = search_colours(model, [image], [masks_RHW], names, colours=colours)

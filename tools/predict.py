@@ -4,8 +4,9 @@
 python tools/predict.py CONFIG CHECKPOINT pictures/ --out predicted
 python tools/predict.py CONFIG CHECKPOINT 'holiday/*.jpg' clip.mp4 --classes "sea, sand;beach, sky"
 
-Writes, for every picture, OUT/overlays/NAME.png, OUT/labels/NAME.png (indices of OUT/classes.json,
-in their colours) and OUT/score_maps/NAME.png; for a video OUT/overlays/NAME.mp4 and a label map for
+Writes, for every picture, OUT/overlays/NAME.png with a legend, OUT/labels/NAME.png (indices of
+OUT/classes.json, in their colours) and OUT/score_maps/NAME.png, and the share of each name in each
+label map as OUT/shares.csv; for a video OUT/overlays/NAME.mp4 and a label map for
 each frame in OUT/labels/NAME/. A detector has OUT/boxes/NAME.json in the place of label maps, boxes
 and masks in the form of COCO's results. What is there already is not done again. Pictures are what
 OpenCV or Pillow can read. A file that looks like a picture and cannot be read or predicted, for
@@ -23,14 +24,16 @@ from functools import partial
 from pathlib import Path
 
 from denseclip_mm.apis import Detection, Prediction, Predictor
-from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.apis.mistakes import checkpoint_or_none, one_line, tool_parser
+from denseclip_mm.apis.prediction import with_other
+from denseclip_mm.apis.towers import what_it_knows
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import parse_class_names
 
 import cv2
 import numpy as np
 from predict_input import VIDEOS, find_inputs, frames_of, readable
-from predict_output import OUTPUTS, write
+from predict_output import OUTPUTS, write, write_shares
 from tqdm import tqdm
 
 THRESHOLD = 0.3  # of a detector's scores, as of mmdet's DetInferencer
@@ -113,15 +116,21 @@ def claim(out: Path, predictor: Predictor, args: argparse.Namespace) -> None:
         ValueError: if the folder holds results of another model, of other classes or of another
             threshold.
     """
-    legend = dict(config=args.config, checkpoint=args.checkpoint, answers=predictor.answers,
-                  classes=predictor.class_names, palette=[list(c) for c in predictor.palette])
+    names, palette = predictor.class_names, predictor.palette
+    if args.other is not None:
+        names, palette = with_other(names, palette)
+    legend = dict(config=args.config, checkpoint=args.checkpoint or 'none',
+                  answers=predictor.answers,
+                  classes=names, palette=[list(colour) for colour in palette])
+    if args.other is not None:
+        legend['other'] = args.other
     if predictor.detects:
         legend['score_threshold'] = args.score_threshold
     path = out / 'classes.json'
     text = json.dumps(legend, indent=1)
     if path.is_file() and path.read_text() != text:
-        raise ValueError(f'{out} holds results of another model or of other classes (see {path}); '
-                         'choose another --out')
+        raise ValueError(f'{out} holds results of another model, of other classes or of another '
+                         f'threshold (see {path}); choose another --out')
     with whole_file(path) as part:
         part.write_text(text)
 
@@ -134,11 +143,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help="checkpoint file; 'none' for a zero-shot config")
+    parser.add_argument('checkpoint', type=checkpoint_or_none,
+                        help="checkpoint file; 'none' for a zero-shot config")
     parser.add_argument('inputs', nargs='+', help='pictures, videos, folders or quoted globs')
     parser.add_argument('--out', type=Path, default=Path('predicted'), help='folder')
     parser.add_argument('--classes', help="other classes: 'cat, dog;puppy' (a;b are synonyms), a "
                         '.txt file with a name a line, or a dataset alias of mmseg')
+    parser.add_argument('--other', type=float, help="pixels with a score below it become 'other': "
+                        'a cosine where the score map answers, else a probability (docs/'
+                        'own_photos.md); one name alone works then')
     parser.add_argument('--ensemble', nargs=2, type=float, metavar=('OWN', 'OTHER'),
                         help='mix a decode head with fixed classes and the score map, the latter '
                         "with these weights for the head's own classes and for others: 0.35 1")
@@ -158,13 +171,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line(args.traceback):
         files = find_inputs(args.inputs, args.out)
         predictor = Predictor(
-            args.config, None if args.checkpoint == 'none' else args.checkpoint,
+            args.config, args.checkpoint,
             device=args.device,
             class_names=parse_class_names(args.classes) if args.classes else None,
-            ensemble=tuple(args.ensemble) if args.ensemble else None)
+            ensemble=tuple(args.ensemble) if args.ensemble else None, other=args.other)
         choose_outputs(predictor, args)
         claim(args.out, predictor, args)
     print(f'{len(predictor.class_names)} classes, answered by the {predictor.answers}')
+    if known := what_it_knows(predictor.model):
+        print(known)
 
     def answer(picture: Path | np.ndarray) -> Prediction | Detection:
         prediction = predictor(picture)
@@ -181,6 +196,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 sys.exit(f'error: {error}')  # such as a full disk
             broken.append(f'{path}: {" ".join(str(error).split()) or type(error).__name__}')
             tqdm.write(f'left out: {broken[-1]}')
+    if 'labels' in args.outputs:
+        with one_line(args.traceback):
+            write_shares(args.out)
     print(f'wrote {len(files) - len(broken)} of {len(files)} into {args.out}')
     if broken:
         sys.exit('error: left out\n' + '\n'.join(broken))

@@ -1,11 +1,13 @@
 """What predict.py writes of a picture: overlays, label maps or boxes, score maps."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
 
 from denseclip_mm.apis import Detection, Prediction
-from denseclip_mm.apis.pictures import draw_panels
+from denseclip_mm.apis.legend import with_legend
+from denseclip_mm.apis.pictures import draw_panels, enlarged
 from denseclip_mm.files import whole_file
 
 import numpy as np
@@ -32,9 +34,37 @@ def write(path: Path, kind: str, prediction: Prediction | Detection, name: str, 
         elif kind == 'labels':
             label_picture(prediction).save(part)
         elif kind == 'overlays':
-            Image.fromarray(prediction.overlay(opacity)).save(part)
+            Image.fromarray(overlay(prediction, opacity)).save(part)
         else:
             Image.fromarray(score_panels(prediction, num_score_maps)).save(part)
+
+
+def overlay(prediction: Prediction | Detection, opacity: float) -> np.ndarray:
+    """The overlay for people: a detector's has names; a segmentation gets a strip with shares."""
+    painted = prediction.overlay(opacity)
+    if isinstance(prediction, Detection):
+        return painted
+    names, palette, shares = prediction.class_names, prediction.palette, prediction.shares()
+    return with_legend(
+        enlarged(painted)[0], [names[index] for index in shares],
+        [palette[index] for index in shares], [f'{share:.1%}' for share in shares.values()])
+
+
+def write_shares(out: Path) -> None:
+    """Write OUT/shares.csv: picture, name and share, of every label map in OUT/labels.
+
+    Names are those of OUT/classes.json, in their order; those that do not occur are left out.
+    """
+    names = json.loads((out / 'classes.json').read_text())['classes']
+    folder = out / 'labels'
+    with whole_file(out / 'shares.csv') as part, part.open('w', newline='') as stream:
+        table = csv.writer(stream)
+        table.writerow(['picture', 'name', 'share'])
+        for path in sorted(folder.rglob('*.png')):
+            labels, pixels = np.unique(np.asarray(Image.open(path)), return_counts=True)
+            picture = path.relative_to(folder).with_suffix('').as_posix()
+            for label, count in zip(labels, pixels, strict=True):
+                table.writerow([picture, names[label], f'{count / pixels.sum():.6f}'])
 
 
 def label_picture(prediction: Prediction) -> Image.Image:
@@ -56,7 +86,8 @@ def score_panels(prediction: Prediction | Detection, count: int) -> np.ndarray:
         drawn, maps = prediction.overlay(), replace(
             prediction, cells=prediction.cells[largest]).score_map if largest else []
     else:
-        largest = list(prediction.shares())[:count]
+        largest = [index for index in prediction.shares()
+                   if index < len(prediction.score_map)][:count]  # other has none
         drawn, maps = prediction.labels, prediction.score_map[largest]
     return draw_panels(
         prediction.image, {'prediction': drawn}, dict(zip(largest, maps, strict=True)),

@@ -14,7 +14,7 @@ from denseclip_mm.apis.config import (
     load_config,
     parse_launched,
 )
-from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.apis.mistakes import checkpoint_or_none, one_line, tool_parser
 from denseclip_mm.engine.quiet_runner import QuietRunner
 
 from mmengine.config import Config
@@ -24,8 +24,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = tool_parser('Test (and evaluate) a segmentor or a detector')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', nargs='?',
-                        help='checkpoint file; none for a zero-shot config')
+    parser.add_argument('checkpoint', nargs='?', type=checkpoint_or_none,
+                        help="checkpoint file; 'none' for a zero-shot config")
     parser.add_argument('--work-dir', help='folder of the log with the metrics')
     parser.add_argument('--out', help='folder to save the predicted label maps in; of a detector '
                         "predictions.bbox.json and .segm.json, COCO's results")

@@ -1,4 +1,4 @@
-# Zero-shot: CLIP's template, no training at all (tools/test.py without a checkpoint).
+# Zero-shot: CLIP's template, no training at all (tools/test.py CONFIG none).
 _base_ = [
     '../_base_/models/clip_score_map_scenes.py', '../_base_/datasets/scenes.py',
     '../_base_/schedules/schedule_scenes.py', '../_base_/default_runtime.py'

@@ -6,13 +6,14 @@ score maps, zero-shot models.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis import detection, segmentation
 from denseclip_mm.apis.checkpoint import load_checkpoint, start_zero_shot
 from denseclip_mm.apis.config import build_model, classes_of, load_config
+from denseclip_mm.apis.kept_features import KeptFeatures
 from denseclip_mm.apis.open_vocabulary import answer_names, has_names, mix_heads, view_of
 from denseclip_mm.apis.pictures import distinct_colours, load_image, shown
 from denseclip_mm.apis.prediction import Detection, Prediction
@@ -28,31 +29,6 @@ from mmseg.registry import TRANSFORMS
 from torch import Tensor, nn
 
 SMALLEST = 32  # pixels of the usual coarsest cell
-
-
-class KeptFeatures(nn.Module):
-    """A backbone that looks at a picture once: later inferences get the features of the first.
-
-    Args:
-        backbone: the backbone.
-    """
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.features: list[Any] = []
-        self.window = 0
-
-    def rewind(self) -> None:
-        """Start from the first window again."""
-        self.window = 0
-
-    def forward(self, x: Tensor) -> Any:
-        """Features of the next window."""
-        if self.window == len(self.features):
-            self.features.append(self.backbone(x))
-        self.window += 1
-        return self.features[self.window - 1]
 
 
 class Predictor:
@@ -71,11 +47,15 @@ class Predictor:
         ensemble: weights of the score map, which a decode head with fixed classes is mixed with,
             for its own names and for others; see :func:`mix_heads
             <denseclip_mm.apis.open_vocabulary.mix_heads>`. None: no mixture.
+        other: pixels with a score below it become ``'other'``, so that one name alone may be
+            asked. A cosine where the score map answers (always of one name alone), else a
+            probability; see :attr:`Prediction.scores`. None: every pixel takes a name.
 
     Raises:
         FileNotFoundError: if config or checkpoint are not there.
         ValueError: if the checkpoint is not one of this model, the model would need one, the names
-            are faulty, or there is no ``test_pipeline`` or device.
+            are faulty, ``other`` is above 1 or for a detector, or there is no ``test_pipeline`` or
+            device.
 
     Examples:
         >>> from denseclip_mm import Predictor
@@ -87,12 +67,15 @@ class Predictor:
         ...     print(prediction.labels.shape, prediction.score_map.shape)
         (128, 128) (3, 128, 128)
         (128, 128) (2, 128, 128)
+        >>> predictor.predict(['snow'], other=0.8).class_names
+        ['snow', 'other']
     """
 
     def __init__(self, config: str | Path, checkpoint: str | Path | None = None, *,
                  device: str | None = None,
                  class_names: str | Sequence[str] | None = None,
-                 ensemble: tuple[float, float] | None = None) -> None:
+                 ensemble: tuple[float, float] | None = None,
+                 other: float | None = None) -> None:
         cfg = load_config(str(config), options=None, launcher='none', work_dir=None)
         if not cfg.get('test_pipeline'):
             raise ValueError(f'{config} has no test_pipeline, which pictures go through')
@@ -113,8 +96,9 @@ class Predictor:
         model.dataset_meta = dict(classes=tuple(names),
                                   palette=palette or distinct_colours(len(names)))
         self.model = model
+        self.other = self._checked(other)
         self._answering = lru_cache(maxsize=8)(
-            (lambda names: answer_names(model, names)) if ensemble is None else
+            partial(answer_names, model, alone=not self.detects) if ensemble is None else
             (lambda names: mix_heads(model, ensemble, class_names=names)))
         if ensemble is not None:
             self.model = mix_heads(model, ensemble)
@@ -158,9 +142,9 @@ class Predictor:
 
         Raises:
             ValueError: if the model has no score map, its prompt is class-specific, or the names
-                are faulty; it is then as before.
+                are faulty or a single one without ``other``; it is then as before.
         """
-        self.model = self._answering(tuple(read_class_names(class_names)))
+        self.model = self._named(class_names, self.other)
 
     def __call__(self, image: str | Path | np.ndarray) -> Prediction | Detection:
         """Segment a picture, or find its things.
@@ -173,7 +157,7 @@ class Predictor:
                 channels than the model takes, or the picture is too small or too narrow.
         """
         image, inputs, sample = self._prepare(image)
-        return self._answer(self.model, image, inputs, sample)
+        return self._answer(self.model, image, inputs, sample, self.other)
 
     def set_image(self, image: str | Path | np.ndarray) -> None:
         """Take a picture for :meth:`predict`; the image tower looks at it once.
@@ -187,7 +171,8 @@ class Predictor:
         """
         self._picture = (*self._prepare(image), KeptFeatures(self.model.backbone))
 
-    def predict(self, class_names: str | Sequence[str] | None = None) -> Prediction | Detection:
+    def predict(self, class_names: str | Sequence[str] | None = None, *,
+                other: float | None = None) -> Prediction | Detection:
         """As of a call, the picture of :meth:`set_image`, as often as one likes.
 
         The first call computes the features of the picture, later ones reuse them.
@@ -195,6 +180,7 @@ class Predictor:
         Args:
             class_names: other names for this call, as in :meth:`set_class_names`; None for those
                 of the predictor.
+            other: for this call; None for that of the predictor.
 
         Raises:
             ValueError: if there is no picture yet; see also :meth:`set_class_names`.
@@ -203,9 +189,25 @@ class Predictor:
             raise ValueError('there is no picture to segment; call set_image first')
         *picture, features = self._picture
         features.rewind()
-        model = (self.model if class_names is None
-                 else self._answering(tuple(read_class_names(class_names))))
-        return self._answer(view_of(model, backbone=features), *picture)
+        other = self.other if other is None else self._checked(other)
+        model = self.model if class_names is None else self._named(class_names, other)
+        return self._answer(view_of(model, backbone=features), *picture, other)
+
+    def _checked(self, other: float | None) -> float | None:
+        if other is not None and self.detects:
+            raise ValueError('other is for pixels; the things of a detector have scores of their '
+                             'own')
+        if other is not None and not -1 <= other <= 1:
+            raise ValueError(f'other is a cosine or a probability, at most 1, got {other}')
+        return other
+
+    def _named(self, class_names: str | Sequence[str], other: float | None) -> nn.Module:
+        names = tuple(read_class_names(class_names))
+        if len(names) == 1 and other is None and not self.detects:
+            raise ValueError(f'{names[0]!r} alone leaves nothing to choose between; name what else '
+                             'is in the pictures, too, or the score below which a pixel is other: '
+                             'Predictor(other=0.2), predict.py --other 0.2')
+        return self._answering(names)
 
     def _prepare(self, image: str | Path | np.ndarray) -> tuple:
         """The picture (H, W, 3), RGB, and what the model takes of it: inputs and sample."""
@@ -230,10 +232,11 @@ class Predictor:
             raise ValueError(f'{path} is loaded with {channels} channels, and the model takes '
                              f"{len(mean)}; color_type='color' of LoadImageFromFile gives three")
 
-    def _answer(self, model: nn.Module, image: np.ndarray, inputs: Tensor,
-                sample: Any) -> Prediction | Detection:
+    def _answer(self, model: nn.Module, image: np.ndarray, inputs: Tensor, sample: Any,
+                other: float | None) -> Prediction | Detection:
         try:
-            return self._kind.predict(model, image, inputs, sample)
+            prediction = self._kind.predict(model, image, inputs, sample)
+            return prediction if other is None else prediction.or_other(other)
         except RuntimeError:
             if min(inputs.shape[2:]) >= SMALLEST:
                 raise

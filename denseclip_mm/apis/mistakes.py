@@ -51,6 +51,18 @@ def tool_parser(description: str) -> ArgumentParser:
     return parser
 
 
+def checkpoint_or_none(word: str) -> str | None:
+    """The checkpoint of a command line: ``none`` is the word for no checkpoint in every tool.
+
+    Examples:
+        >>> parser = tool_parser('')
+        >>> _ = parser.add_argument('checkpoint', type=checkpoint_or_none)
+        >>> parser.parse_args(['none']).checkpoint is None
+        True
+    """
+    return None if word == 'none' else word
+
+
 @contextmanager
 def one_line(traceback: bool, what: str = '') -> Iterator[FirstIteration]:
     """End the process in one line and with exit code 1 where its user made a mistake.

@@ -60,7 +60,7 @@ def neck_with_own_text(model: nn.Module) -> PixelTextNeck:
 
 
 def answer_names(model: nn.Module, class_names: str | Sequence[str], *,
-                 by_score_map: bool = False) -> nn.Module:
+                 by_score_map: bool = False, alone: bool = False) -> nn.Module:
     """A view of a built model that answers to these names.
 
     A :class:`CostAggregationHead <denseclip_mm.models.CostAggregationHead>` answers them itself. In
@@ -76,6 +76,8 @@ def answer_names(model: nn.Module, class_names: str | Sequence[str], *,
         model: a segmentor with a :class:`PixelTextNeck`, or a ``ScoreMapDetector``.
         class_names: as in :class:`PixelTextNeck`.
         by_score_map: whether the score map answers in every case.
+        alone: whether one name alone will do. The score map answers it: its cosine says something
+            without another one to compare with, a probability does not.
 
     Raises:
         ValueError: if the model has no :class:`PixelTextNeck` or is a cascade, its prompt is
@@ -91,10 +93,11 @@ def answer_names(model: nn.Module, class_names: str | Sequence[str], *,
     """
     if isinstance(model, CascadeEncoderDecoder):
         raise ValueError('a CascadeEncoderDecoder answers by its heads, whose classes are fixed')
-    neck, names = neck_with_own_text(model), _several(class_names)
+    neck = neck_with_own_text(model)
+    names = read_class_names(class_names) if alone else _several(class_names)
     if not isinstance(model, BaseSegmentor):
         return _detector_with(model, neck, names)
-    if isinstance(model.decode_head, CostAggregationHead) and not by_score_map:
+    if isinstance(model.decode_head, CostAggregationHead) and not by_score_map and len(names) > 1:
         head = view_of(model.decode_head)
         head.num_classes = head.out_channels = len(names)
         head.sampler = None  # which may weigh the classes of the training

@@ -10,6 +10,15 @@ from denseclip_mm.apis.pictures import enlarged, paint, write_names
 import cv2
 import numpy as np
 
+OTHER, GREY = 'other', (128, 128, 128)  # what has no name of the K, and its colour
+
+
+def with_other(class_names: list[str], palette: list[tuple[int, int, int]]) -> tuple[list, list]:
+    """Names and colours with ``'other'`` among them."""
+    if OTHER in class_names:
+        return class_names, palette
+    return [*class_names, OTHER], [*palette, GREY]
+
 
 @dataclass
 class Prediction:
@@ -18,36 +27,63 @@ class Prediction:
     Attributes:
         image: (H, W, 3) uint8, RGB; what has more than 8 bits is scaled, for showing alone.
         labels: (H, W), indices of ``class_names``.
+        scores: (H, W), how well its label fits each pixel: the cosine where the score map answers,
+            else the probability among the K classes.
         score_map: (K, H, W) cosine of every pixel with every class, as the model's own inference
             gives it: interpolated bilinearly from the cells, windows of slide inference averaged.
             None for a model without language. Its ``argmax(0)`` are the labels where the score map
             answers.
-        class_names: the K classes.
-        palette: RGB of each class.
+        class_names: the K classes; then ``'other'`` after :meth:`or_other`.
+        palette: RGB of each of them.
         answers: what labelled the pixels: ``'decode head'``, ``'aggregation head'``,
             ``'score map'``, or ``'decode head and score map'`` (an ensemble).
 
     Examples:
         >>> image, labels = np.zeros((2, 2, 3), np.uint8), np.array([[1, 1], [1, 0]])
         >>> palette = [(0, 0, 200), (200, 0, 0)]
-        >>> prediction = Prediction(image, labels, None, ['sky', 'road'], palette, 'decode head')
+        >>> scores = np.array([[0.9, 0.9], [0.4, 0.6]])
+        >>> prediction = Prediction(
+        ...     image, labels, scores, None, ['sky', 'road'], palette, 'decode head')
         >>> prediction.shares()
         {1: 0.75, 0: 0.25}
-        >>> prediction.overlay(opacity=0.5)[0, 0]
-        array([100,   0,   0], dtype=uint8)
+        >>> prediction.or_other(0.5).shares()
+        {1: 0.5, 0: 0.25, 2: 0.25}
+        >>> prediction.overlay(opacity=1)[0, 0]
+        array([200,   0,   0], dtype=uint8)
     """
 
     image: np.ndarray
     labels: np.ndarray
+    scores: np.ndarray
     score_map: np.ndarray | None
     class_names: list[str]
     palette: list[tuple[int, int, int]]
     answers: str
 
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
-        """The picture with its classes painted over it: (H, W, 3) uint8, RGB."""
-        return cv2.addWeighted(paint(self.labels, self.palette), opacity,
-                               self.image, 1 - opacity, 0)
+        """The picture with its classes painted over it, and their borders: (H, W, 3) uint8, RGB.
+
+        A border is white on one side and black on the other, so that it stands out where a class
+        has the colours of the picture. Opacity 1 is the colours alone, 0 the picture.
+        """
+        painted = cv2.addWeighted(paint(self.labels, self.palette), opacity,
+                                  self.image, 1 - opacity, 0)
+        if 0 < opacity < 1:
+            labels = self.labels.astype(np.float32)  # which OpenCV takes of any size
+            kernel = np.ones([2 * max(1, round(max(labels.shape) / 1024)) + 1] * 2, np.uint8)
+            painted[cv2.dilate(labels, kernel) != labels] = 255
+            painted[cv2.erode(labels, kernel) != labels] = 0
+        return painted
+
+    def or_other(self, threshold: float) -> 'Prediction':
+        """Pixels with a score below this become ``'other'``, a class of its own after the K.
+
+        A class that has this name already takes them.
+        """
+        names, palette = with_other(self.class_names, self.palette)
+        known = np.zeros(self.labels.shape, int) if len(self.class_names) == 1 else self.labels
+        labels = np.where(self.scores < threshold, names.index(OTHER), known)
+        return replace(self, labels=labels, class_names=names, palette=palette)
 
     def shares(self) -> dict[int, float]:
         """Share of the picture of every class that occurs, largest first."""

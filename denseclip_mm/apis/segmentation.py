@@ -33,8 +33,19 @@ def predict(model: BaseSegmentor, image: np.ndarray, inputs_13HW: Tensor,
         sample: its metainfo.
     """
     result, score_map = segment(model, inputs_13HW, sample)
+    scores_HW = (score_map.amax(0) if isinstance(model.decode_head, ScoreMapHead)
+                 else _probability(result))
     return Prediction(
         image=image, labels=result.pred_sem_seg.data[0].cpu().numpy(),
+        scores=scores_HW.cpu().numpy(),
         score_map=None if score_map is None else score_map.cpu().numpy(),
         class_names=list(model.dataset_meta['classes']),
         palette=list(model.dataset_meta['palette']), answers=answers(model))
+
+
+def _probability(result: Any) -> Tensor:
+    """Of the labels (H, W)."""
+    logits_KHW = result.seg_logits.data.float()
+    if len(logits_KHW) > 1:
+        return (logits_KHW.amax(0) - logits_KHW.logsumexp(0)).exp()
+    return (1 - logits_KHW).where(result.pred_sem_seg.data == 0, logits_KHW)[0]  # of a sigmoid

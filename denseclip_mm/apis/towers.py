@@ -140,3 +140,20 @@ def _place(pretrained: str) -> str:
     path = Path(pretrained).expanduser()
     path = path if path.is_file() else folder_of(pretrained)
     return pretrained if path is None else str(path.resolve())
+
+
+def what_it_knows(model: nn.Module) -> str:
+    """What a user has to be told of the model's CLIP; nothing of one that knows photographs.
+
+    Args:
+        model: a segmentor or a detector.
+
+    Examples:
+        >>> from denseclip_mm import Predictor
+        >>> what_it_knows(Predictor('configs/demo/zero_shot_scenes.py', device='cpu').model)[:46]
+        'this CLIP has seen procedural scenes only: col'
+    """
+    if getattr(model.backbone, 'pretrained', None) != 'demo':
+        return ''
+    return ('this CLIP has seen procedural scenes only: coloured shapes on grounds; for '
+            'photographs take configs/zero_shot/clip_vitb16.py')

@@ -1,5 +1,6 @@
 """Predictor: what mmseg's inference gives, and names, score maps and errors beside it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from denseclip_mm.apis import Prediction, Predictor
@@ -356,10 +357,15 @@ def test_channels_that_the_model_does_not_take(tmp_path: Path) -> None:
 
 def test_overlay() -> None:
     image = np.full((1, 2, 3), 100, np.uint8)
-    given = Prediction(image, np.array([[0, 1]]), None, ['a', 'b'], [(0, 0, 0), (200, 100, 0)],
-                       'decode head')
-    assert given.overlay(0.5).tolist() == [[[50, 50, 50], [150, 100, 50]]]
+    given = Prediction(image, np.array([[0, 1]]), np.ones((1, 2)), None, ['a', 'b'],
+                       [(0, 0, 0), (200, 100, 0)], 'decode head')
+    assert given.overlay(0.5).tolist() == [[[255] * 3, [0] * 3]]  # the border
+    assert given.overlay(1).tolist() == [[[0, 0, 0], [200, 100, 0]]]
     assert np.array_equal(given.overlay(0), image)
+    wide = replace(given, image=np.full((1, 6, 3), 100, np.uint8),
+                   labels=np.array([[0, 0, 0, 1, 1, 1]]))
+    assert wide.overlay(0.5).tolist() == [[
+        [50] * 3, [50] * 3, [255] * 3, [0] * 3, [150, 100, 50], [150, 100, 50]]]
 
 
 def test_colours_are_distinct() -> None:
@@ -378,3 +384,49 @@ def test_colours_are_distinct() -> None:
 ])
 def test_names_of_a_command_line(text: str, names: str | list[str]) -> None:
     assert parse_class_names(text) == names
+
+
+def test_other(scene: tuple) -> None:
+    """Below the threshold of the cosine; one name alone; its own index and colour."""
+    names = ['water', 'snow', 'red star']
+    predictor = Predictor(ZERO_SHOT, device='cpu', class_names=names, other=0.3)
+    plain = Predictor(ZERO_SHOT, device='cpu', class_names=names)
+    before, given = plain(scene[0]), predictor(scene[0])
+    best = before.score_map.max(0)
+    threshold = float(np.median(best))
+    np.testing.assert_array_equal(before.scores, best)
+    np.testing.assert_array_equal(
+        given.labels, np.where(best < 0.3, 3, before.score_map.argmax(0)))
+    assert given.class_names == [*names, 'other'] and given.palette[3] == (128, 128, 128)
+    np.testing.assert_array_equal(given.score_map, before.score_map)
+    predictor.set_image(scene[0])
+    again = predictor.predict(other=threshold)
+    assert abs(again.shares()[3] - 0.5) < 0.01
+    alone = predictor.predict(['snow'], other=threshold)
+    np.testing.assert_allclose(alone.score_map[0], before.score_map[1], atol=1e-6)
+    np.testing.assert_array_equal(alone.labels, np.where(alone.score_map[0] < threshold, 1, 0))
+    assert alone.class_names == ['snow', 'other'] and alone.answers == 'score map'
+    assert alone.overlay().shape == scene[0].shape
+    named = predictor.predict(['other', 'snow'], other=1)
+    assert named.class_names == ['other', 'snow'] and set(np.unique(named.labels)) == {0}
+
+
+def test_other_by_probability(trained: Path, scene: tuple) -> None:
+    predictor = Predictor(DENSECLIP, trained, device='cpu')
+    predictor.set_image(scene[0])
+    before = predictor.predict()
+    model = init_model(str(DENSECLIP), str(trained), device='cpu')
+    logits = inference_model(model, np.ascontiguousarray(scene[0][..., ::-1])).seg_logits.data
+    np.testing.assert_allclose(before.scores, logits.softmax(0).amax(0), atol=1e-6)
+    threshold = float(np.median(before.scores))
+    given = predictor.predict(other=threshold)
+    np.testing.assert_array_equal(
+        given.labels, np.where(before.scores < threshold, 30, before.labels))
+
+
+def test_what_other_refuses(scene: tuple) -> None:
+    with pytest.raises(ValueError, match=r"'snow' alone .*, predict\.py --other 0\.2"):
+        Predictor(ZERO_SHOT, device='cpu', class_names=['snow'])
+    for wrong in (1.5, float('nan')):
+        with pytest.raises(ValueError, match=f'a probability, at most 1, got {wrong}'):
+            Predictor(ZERO_SHOT, device='cpu', other=wrong)

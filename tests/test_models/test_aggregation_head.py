@@ -214,6 +214,12 @@ def test_a_view_answers_new_names_by_the_same_head(model: BaseSegmentor) -> None
     close(encode_decode(answer_names(model, NAMES), images), encode_decode(model, images))
     by_score_map = encode_decode(answer_names(model, both, by_score_map=True), images)
     close(by_score_map, F.interpolate(score_map / 0.07, (64, 96), mode='bilinear'))
+    alone = answer_names(model, [both[0]], alone=True)  # no probability without another name
+    with torch.no_grad():
+        score_map = alone.extract_feat(images)[-1]
+    assert score_map.shape[1] == 1
+    close(encode_decode(alone, images),
+          F.interpolate(score_map / 0.07, (64, 96), mode='bilinear'))
 
 
 @torch.no_grad()

@@ -1,7 +1,10 @@
 """The page of tools/app.py, in a real browser and without one."""
 
+import base64
+import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+from denseclip_mm.apis import Prediction
 from denseclip_mm.apis.config import build_model, load_config
 from denseclip_mm.apis.inference import Predictor
 from denseclip_mm.apis.regions import assign_regions
@@ -26,6 +30,7 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 from mmseg.apis import init_model
+from PIL import Image
 
 gradio_client = pytest.importorskip(
     'gradio_client', reason="the page needs Gradio: pip install 'denseclip_mm[app]'")
@@ -125,7 +130,7 @@ class Visitor:
         """The segmentation after the opacity was changed."""
         image = self.page.locator('#overlay img')
         before = image.get_attribute('src')
-        field = self.page.locator('input[type=number]')
+        field = self.page.get_by_label('number input for Opacity')
         field.fill(opacity)
         field.blur()
         self.page.wait_for_function(
@@ -192,6 +197,58 @@ def test_the_page_shows_what_the_model_says(browser, server, scene, tmp_path, wi
     visitor.check()
 
 
+def of_link(link) -> np.ndarray:
+    """The picture that a link in the page downloads, as its file holds it."""
+    data = base64.b64decode(link.get_attribute('href').removeprefix('data:image/png;base64,'))
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def test_one_name_alone_a_click_downloads_and_an_error(browser, server, scene, tmp_path):
+    """What is other follows the slider; an error takes the result away."""
+    cv2.imwrite(str(tmp_path / 'scene.png'), scene[..., ::-1])
+    expected = Predictor(ZERO_SHOT, device='cpu', class_names=['water'], other=0.55)(scene)
+    visitor = Visitor(browser, server[0])
+    page, legend = visitor.page, visitor.page.locator('#legend')
+    assert 'has seen procedural scenes only' in page.locator('#known').inner_text()
+    other = page.get_by_label('number input for Other')
+
+    def slide(value):
+        other.fill(value)
+        other.blur()
+    slide('0.5')
+    visitor.upload(tmp_path / 'scene.png')
+    visitor.segment('water')
+    legend.locator('li').nth(1).wait_for()
+    slide('0.55')
+    share = f'{expected.shares()[1]:.1%}'
+    legend.get_by_text(share).wait_for()
+    assert 'labelled the pixels: 1 of 1 names occur' in legend.inner_text()
+    colours = legend.locator('i').evaluate_all('all => all.map(each => each.style.background)')
+    assert 'rgb(128, 128, 128)' in colours
+    np.testing.assert_array_equal(of_link(legend.locator('a.download:not(.mask)')), expected.labels)
+    mask = of_link(legend.get_by_label('mask of water'))
+    np.testing.assert_array_equal(mask, np.where(expected.labels == 0, 255, 0))
+
+    picture = page.locator('#overlay img')
+    picture.scroll_into_view_if_needed()
+    shown = picture.bounding_box()
+    side = min(shown['width'], shown['height'])
+    page.mouse.click(shown['x'] + shown['width'] / 2, shown['y'] + shown['height'] / 2 + side / 4)
+    said = page.locator('#pixel')
+    said.locator('li').wait_for()
+    x, y, cosine = re.match(r'At (\d+), (\d+): water, cosine (0\.\d\d)', said.inner_text()).groups()
+    assert abs(int(x) - 256) < 3 and abs(int(y) - 384) < 3
+    assert cosine == f'{expected.scores[int(y), int(x)]:.2f}'
+
+    slide('0')
+    legend.get_by_text('100.0%').wait_for()
+    visitor.segment('water')
+    visitor.fault().get_by_text('separate names by commas').wait_for()
+    assert not legend.inner_text() and not said.inner_text() and not picture.count()
+    assert not page.locator('#maps .thumbnail-lg').count()
+    visitor.check()
+
+
 def test_faults_are_told_and_the_page_goes_on(browser, server, scene, tmp_path):
     cv2.imwrite(str(tmp_path / 'scene.png'), scene[..., ::-1])
     (tmp_path / 'broken.png').write_bytes((tmp_path / 'scene.png').read_bytes()[:40])
@@ -208,9 +265,10 @@ def test_faults_are_told_and_the_page_goes_on(browser, server, scene, tmp_path):
             ('water;, grass', "name 0 ('water;') is empty or has an empty synonym"),
             ('water, grass, Water', "'Water' stands twice, as class 0 and as class 2"),
             ('<b>x</b>, <b>x</b>', "'<b>x</b>' stands twice"),
-            ('water', 'expected 2 to 256 names, synonyms included, got 1;'),
+            ('water', 'type 2 to 256 names, synonyms included, and separate names by commas; got '
+             '1; for one alone set Other above 0'),
             (str(tmp_path / 'names.txt'), 'got 1;'),  # a name, no file of the server
-            (', '.join(map(str, range(300))), 'got 300;'),
+            (', '.join(map(str, range(300))), 'got 300'),
             ('grass, ' + 'water ' * 100, 'tokens')]:
         visitor.segment(names)
         visitor.fault().get_by_text(message).wait_for()
@@ -226,9 +284,13 @@ def test_an_example_is_segmented_into_the_models_own_names(browser, server):
     visitor = Visitor(browser, server[0])
     own = Predictor(ZERO_SHOT, device='cpu').class_names
     assert visitor.page.get_by_label('Class names').input_value() == ', '.join(own)
-    visitor.page.locator('.gallery-item').first.click()
+    visitor.page.locator('.tr-body').first.click()
     visitor.page.locator('button[aria-label="Remove Image"]').wait_for()
-    visitor.page.get_by_role('button', name='Segment').click()
+    visitor.page.wait_for_function('own => document.querySelector("textarea").value !== own',
+                                   arg=', '.join(own))
+    truth = {CLASSES[label] for label in np.unique(draw(1, SCENE, 512)[1])}
+    assert set(visitor.page.get_by_label('Class names').input_value().split(', ')) == truth
+    visitor.segment(', '.join(own))
     visitor.page.locator('#legend li').first.wait_for()
     assert 'of 30 names occur' in visitor.page.locator('#legend').inner_text()
     maps = visitor.page.locator('#maps .thumbnail-lg')
@@ -327,7 +389,7 @@ def test_files_of_the_server_are_not_segmented(server, scene, tmp_path):
     cv2.imwrite(str(private), scene)
     client = gradio_client.Client(server[0], verbose=False)
     uploaded = gradio_client.handle_file(private)
-    assert 'water' in client.predict(uploaded, 'water, grass', 1, api_name='/segment')[2]
+    assert 'water' in client.predict(uploaded, 'water, grass', 1, 0, api_name='/segment')[3]
     uploads = next(server[1].parent.glob('gradio/*/private.png')).parents[1]
     os.mkfifo(tmp_path / 'fifo.png')
     os.symlink(private, tmp_path / 'link.png')
@@ -335,18 +397,18 @@ def test_files_of_the_server_are_not_segmented(server, scene, tmp_path):
     for path in (private, tmp_path / 'fifo.png', tmp_path / 'link.png', tmp_path / 'none.png',
                  tmp_path, '/dev/zero', '/etc/passwd', '', 'x' * 10**5, '\0', uploads,
                  f'{uploads}/../../log.txt', f'file://{private}', f'{uploads}-not/a.png'):
-        answer = ask(server[0], dict(path=str(path)), 'water, grass', 1)
+        answer = ask(server[0], dict(path=str(path)), 'water, grass', 1, 0)
         assert 'was not uploaded here' in answer, path
         answers.add(answer)
         answer = ask(server[0], dict(path=str(path), meta=dict(_type='gradio.FileData')),
-                     'water, grass', 1)
+                     'water, grass', 1, 0)
         assert 'water' not in answer and str(tmp_path) not in answer, path
         answers.add(answer)
         if str(path) not in ('', '\0'):
             assert answer.startswith('event: error'), path
     assert len(answers) <= 4  # they do not tell what is there
     again = dict(path=str(next(uploads.glob('*/private.png'))))
-    assert 'water' in ask(server[0], again, 'water, grass', 1)  # nothing blocks the server
+    assert 'water' in ask(server[0], again, 'water, grass', 1, 0)  # nothing blocks the server
 
 
 def test_addresses_are_not_fetched(server, scene, tmp_path):
@@ -359,7 +421,7 @@ def test_addresses_are_not_fetched(server, scene, tmp_path):
                         dict(path=address, meta=dict(_type='gradio.FileData')),
                         dict(path=address, url=address, meta=dict(_type='gradio.FileData')),
                         dict(url='data:image/png;base64,AAAA')):
-            answer = ask(server[0], picture, 'water, grass', 1)
+            answer = ask(server[0], picture, 'water, grass', 1, 0)
             assert 'not uploaded here' in answer or 'no picture yet' in answer
         with pytest.raises(TimeoutError):
             elsewhere.accept()
@@ -373,12 +435,12 @@ def test_requests_that_the_page_does_not_send(server, scene, tmp_path):
     picture = dict(path=str(next(server[1].parent.glob('gradio/*/uploaded.png'))))
     for names, opacity, said in [
             (['water', 'grass'], 1, 'the names are a text'), ({'a': 1}, 1, 'the names are a text'),
-            ('water, grass', 'x', 'the opacity is a number'),
-            ('water, grass', None, 'the opacity is a number'),
+            ('water, grass', 'x', 'opacity and threshold are numbers'),
+            ('water, grass', None, 'opacity and threshold are numbers'),
             ('x' * 10**5, 1, 'have 100000 characters, of at most 20000'),
             (f'a{" " * 10**5}b', 1, 'have 100002 characters'),
             ('water, grass', 1e308, 'water'), ('water, grass', -1, 'water')]:
-        assert said in ask(server[0], picture, names, opacity)
+        assert said in ask(server[0], picture, names, opacity, 0)
 
 
 def test_names_of_one_visitor_are_not_those_of_another(scene, tmp_path, load_tool):
@@ -436,9 +498,12 @@ def test_one_visitor_at_a_time(scene, load_tool):
             self.inside += 1
             self.most = max(self.most, self.inside)
 
-        def predict(self, names):
+        def predict(self, names, other):
             time.sleep(0.02)
             self.inside -= 1
+            return prediction
+    prediction = Prediction(scene, np.zeros((512, 512), int), np.ones((512, 512)), None, ['water'],
+                            [(0, 0, 0)], 'score map')
     slow = Slow()
     segmenter = load_tool('app').Segmenter(slow)
     with ThreadPoolExecutor(4) as pool:
@@ -483,7 +548,7 @@ def test_a_detector(tmp_path, scene, load_tool):
         model.init_weights()
         torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
         segmenter = app.Segmenter(Predictor(config, tmp_path / 'model.pth', device='cpu'))
-        page = app.build_page(segmenter, [])
+        page = app.build_page(segmenter, {})
         own = segmenter('', scene)
         named = segmenter('red circle, wooden floor, water', scene)
     assert {'Find', 'Lowest score', 'Things'} <= {

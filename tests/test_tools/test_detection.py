@@ -135,6 +135,8 @@ def test_predict(served, succeed, run_tool, tmp_path):
     for more, said in [
             (['--outputs', 'labels'], 'has no labels; it has overlays, boxes, score_maps'),
             (['--score-threshold', '2'], '--score-threshold is from 0 to 1, got 2.0'),
+            (['--other', '0.2'], 'other is for pixels; the things of a detector have scores of'),
+            (['--classes', 'red thing'], "'red thing' alone leaves nothing to choose between"),
             ([], 'choose another --out')]:
         refused = run_tool(*words[:4], *more, cwd=tmp_path)
         assert refused.returncode and said in refused.stderr.strip().splitlines()[-1]

@@ -1,5 +1,6 @@
 """tools/predict.py: a folder with a video and a broken file, then what is refused."""
 
+import csv
 import json
 import shutil
 import sys
@@ -56,6 +57,7 @@ def test_a_folder(predict: Callable, folder: Path, capsys: pytest.CaptureFixture
     assert message.startswith('error: left out\nin/broken.jpg: in/broken.jpg is no picture')
     printed = capsys.readouterr().out
     assert '7 classes, answered by the score map' in printed and 'wrote 3 of 4' in printed
+    assert 'this CLIP has seen procedural scenes only' in printed
 
     predictor = Predictor(ZERO_SHOT, device='cpu', class_names=NAMES)
     expected = predictor(folder / 'scene.1.png')
@@ -63,7 +65,15 @@ def test_a_folder(predict: Callable, folder: Path, capsys: pytest.CaptureFixture
     assert np.array_equal(np.asarray(labels), expected.labels)
     assert np.array_equal(np.asarray(labels.convert('RGB')),
                           np.array(expected.palette, np.uint8)[expected.labels])
-    assert np.array_equal(np.asarray(Image.open(out / 'overlays/scene.1.png')), expected.overlay())
+    overlay = np.asarray(Image.open(out / 'overlays/scene.1.png'))
+    assert overlay.shape[0] > 512 and overlay.shape[1] == 512  # four times as large, and a legend
+    assert np.array_equal(overlay[:512:4, ::4], expected.overlay())
+    for label in expected.shares():
+        assert (overlay[512:] == expected.palette[label]).all(-1).sum() > 20  # a swatch
+    with (out / 'shares.csv').open(newline='') as stream:
+        shares = [row for row in csv.DictReader(stream) if row['picture'] == 'scene.1']
+    assert {row['name']: float(row['share']) for row in shares} == pytest.approx(
+        {NAMES[label]: share for label, share in expected.shares().items()}, abs=1e-6)
     assert Image.open(out / 'score_maps/scene.1.png').width > 500
     legend = json.loads((out / 'classes.json').read_text())
     assert legend['classes'] == NAMES and legend['answers'] == 'score map'
@@ -79,7 +89,8 @@ def test_a_folder(predict: Callable, folder: Path, capsys: pytest.CaptureFixture
     assert np.array_equal(np.asarray(Image.open(frames[0])), predictor(source).labels)
 
     # Again: what is done stays; what was removed comes back.
-    times = {path: path.stat().st_mtime_ns for path in out.rglob('*.*') if path.suffix != '.json'}
+    times = {path: path.stat().st_mtime_ns for path in out.rglob('*.*')
+             if path.suffix not in ('.json', '.csv')}
     (out / 'overlays/scene.0.png').unlink()
     assert predict(*words).startswith('error: left out\nin/broken.jpg')
     for path, time in times.items():
@@ -172,7 +183,26 @@ def test_score_maps_are_for_pictures(predict: Callable, folder: Path) -> None:
 def test_one_file_and_some_outputs(predict: Callable, folder: Path) -> None:
     assert predict(ZERO_SHOT, 'none', 'in/scene.0.png', 'in/*.1.png', '--outputs', 'labels') is None
     assert sorted(path.relative_to('predicted').as_posix() for path in Path('predicted').rglob(
-        '*') if path.is_file()) == ['classes.json', 'labels/scene.0.png', 'labels/scene.1.png']
+        '*') if path.is_file()) == [
+            'classes.json', 'labels/scene.0.png', 'labels/scene.1.png', 'shares.csv']
+
+
+def test_one_name_alone(predict: Callable, folder: Path) -> None:
+    words = [ZERO_SHOT, 'none', 'in/scene.0.png', '--classes', 'grass']
+    message = predict(*words)
+    assert message.startswith("error: 'grass' alone leaves nothing to choose between")
+    assert '--other' in message and '\n' not in message
+    assert predict(*words, '--other', '0.55') is None
+    expected = Predictor(ZERO_SHOT, device='cpu', class_names=['grass'], other=0.55)(
+        folder / 'scene.0.png')
+    assert np.array_equal(np.asarray(Image.open('predicted/labels/scene.0.png')), expected.labels)
+    legend = json.loads(Path('predicted/classes.json').read_text())
+    assert legend['classes'] == ['grass', 'other'] and legend['other'] == 0.55
+    assert legend['palette'][1] == [128, 128, 128]
+    with Path('predicted/shares.csv').open(newline='') as stream:
+        assert {row['name'] for row in csv.DictReader(stream)} == {
+            ['grass', 'other'][label] for label in expected.shares()}
+    assert 'another threshold' in predict(*words, '--other', '0.6')
 
 
 @pytest.mark.parametrize(('words', 'message'), [
