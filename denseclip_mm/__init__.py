@@ -62,6 +62,8 @@ try:
     from mmengine.fileio import register_backend
     from mmengine.registry import DATASETS, HOOKS, MODELS, TASK_UTILS, VISBACKENDS
 finally:
+    gc.freeze()
+    gc.unfreeze()  # the two count what is there as old: else all of it is looked through thrice
     if _collecting:
         gc.enable()
 
