@@ -5,56 +5,67 @@ stack needs and registers the types below, for mmseg and mmdet configs alike. Co
 those of the package once it is imported: ``_base_ = ['denseclip_mm::demo/coop_scenes.py']``.
 """
 
-from denseclip_mm import compat
+import gc
 
-compat.stub_missing_ops()
-compat.load_data_only()
-compat.name_configs()
+# What imports make stays, so looking for garbage in it is in vain: a fifth of their time.
+_collecting = gc.isenabled()
+gc.disable()
+try:
+    from denseclip_mm import compat
 
-from denseclip_mm.apis import Detection, Prediction, Predictor  # noqa: E402
-from denseclip_mm.backbones import (  # noqa: E402
-    AlignedBackbone,
-    CLIPResNet,
-    CLIPTIMMBackbone,
-    CLIPVisionTransformer,
-)
-from denseclip_mm.demo import SceneBackend, ScenesDataset  # noqa: E402
-from denseclip_mm.engine import (  # noqa: E402
-    ChannelsLastHook,
-    CheckClassesHook,
-    CheckLossHook,
-    LabelMapHook,
-    PredictionVisualizationHook,
-    PromptWordsHook,
-    ResumableCheckpointHook,
-    RunSummaryHook,
-    ScoreMapVisualizationHook,
-    WholeFileBackend,
-    WholeVisBackend,
-)
-from denseclip_mm.models import (  # noqa: E402
-    BoxScoreMapLoss,
-    ClassWeightSampler,
-    ConditionalContext,
-    ContextDecoder,
-    CostAggregationHead,
-    PiecewiseFPNHead,
-    PixelTextNeck,
-    ScoreMapDetector,
-    ScoreMapHead,
-    VisualContext,
-)
-from denseclip_mm.text import (  # noqa: E402
-    CLIPTextTower,
-    DiscreteContext,
-    LearnedContext,
-    TemplatePrompt,
-    TextEmbeddings,
-)
-from denseclip_mm.version import __version__  # noqa: E402
+    compat.stub_missing_ops()
+    compat.load_data_only()
+    compat.name_configs()
 
-from mmengine.fileio import register_backend  # noqa: E402
-from mmengine.registry import DATASETS, HOOKS, MODELS, TASK_UTILS, VISBACKENDS  # noqa: E402
+    from denseclip_mm.apis import Detection, Prediction, Predictor
+    from denseclip_mm.backbones import (
+        AlignedBackbone,
+        CLIPResNet,
+        CLIPTIMMBackbone,
+        CLIPVisionTransformer,
+    )
+    from denseclip_mm.demo import SceneBackend, ScenesDataset
+    from denseclip_mm.engine import (
+        ChannelsLastHook,
+        CheckClassesHook,
+        CheckLossHook,
+        LabelMapHook,
+        PredictionVisualizationHook,
+        PromptWordsHook,
+        ResumableCheckpointHook,
+        RunSummaryHook,
+        ScoreMapVisualizationHook,
+        WholeFileBackend,
+        WholeVisBackend,
+    )
+    from denseclip_mm.models import (
+        BoxScoreMapLoss,
+        ClassWeightSampler,
+        ConditionalContext,
+        ContextDecoder,
+        CostAggregationHead,
+        PiecewiseFPNHead,
+        PixelTextNeck,
+        ScoreMapDetector,
+        ScoreMapHead,
+        VisualContext,
+    )
+    from denseclip_mm.text import (
+        CLIPTextTower,
+        DiscreteContext,
+        LearnedContext,
+        TemplatePrompt,
+        TextEmbeddings,
+    )
+    from denseclip_mm.version import __version__
+
+    from mmengine.fileio import register_backend
+    from mmengine.registry import DATASETS, HOOKS, MODELS, TASK_UTILS, VISBACKENDS
+finally:
+    gc.freeze()
+    gc.unfreeze()  # the two count what is there as old: else all of it is looked through thrice
+    if _collecting:
+        gc.enable()
 
 _REGISTERED = {
     MODELS: (

@@ -3,7 +3,6 @@
 import colorsys
 import warnings
 from collections.abc import Sequence
-from math import inf
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -11,8 +10,6 @@ from typing import Any
 from denseclip_mm.files import whole_file
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from PIL import Image
 
@@ -68,8 +65,7 @@ def load_image(path: str | Path, step: BaseTransform) -> dict[str, Any]:
         What the step gives to the next one; the picture is ``img``, in the order BGR.
 
     Raises:
-        ValueError: if the step cannot read the file, it has more than ``MOST_PIXELS``, or it is not
-            there.
+        ValueError: if the step cannot read the file, it is missing or has over ``MOST_PIXELS``.
     """
     check_size(path)
     try:
@@ -121,7 +117,7 @@ def check_size(path: str | Path) -> None:
         with warnings.catch_warnings(action='ignore'), Image.open(path) as header:
             pixels = header.width * header.height
     except Image.DecompressionBombError:  # for twice as many pixels as it warns of
-        pixels = inf
+        pixels = float('inf')
     except Exception:  # no picture, which whoever decodes it says
         return
     if pixels > MOST_PIXELS:
@@ -143,6 +139,13 @@ def enlarged(image: np.ndarray) -> tuple[np.ndarray, int]:
     return np.repeat(np.repeat(image, scale, 0), scale, 1), scale
 
 
+def empty_figure(size: tuple[float, float], dpi: float = 100, layout: str | None = None) -> Any:
+    """A matplotlib ``Figure`` of so many inches, outside of pyplot, with Agg's canvas."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # 0.4 s, and most never draw
+    from matplotlib.figure import Figure
+    return FigureCanvasAgg(Figure(figsize=size, dpi=dpi, layout=layout)).figure
+
+
 def write_names(image: np.ndarray, names: Sequence[str], places: Sequence[Sequence[float]],
                 colours: Sequence[Sequence[int]], *, above: bool = False) -> np.ndarray:
     """A picture with names on it, each on a ground of its colour: (H, W, 3) uint8, RGB.
@@ -157,8 +160,7 @@ def write_names(image: np.ndarray, names: Sequence[str], places: Sequence[Sequen
     """
     height, width = image.shape[:2]
     dpi = 100 * max(1, max(height, width) / 1024)  # letters grow with large pictures
-    figure = Figure(figsize=((width + 0.5) / dpi, (height + 0.5) / dpi), dpi=dpi)
-    canvas = FigureCanvasAgg(figure)
+    figure = empty_figure(((width + 0.5) / dpi, (height + 0.5) / dpi), dpi)
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axis.set_axis_off()
     for name, (x, y), colour in zip(names, places, colours, strict=True):
@@ -171,8 +173,8 @@ def write_names(image: np.ndarray, names: Sequence[str], places: Sequence[Sequen
             **align)
         text.set_x(max(0, x - max(0, text.get_window_extent().x1 - width)))
     figure.patch.set_alpha(0)
-    canvas.draw()
-    ink = np.asarray(canvas.buffer_rgba())[:height, :width]
+    figure.canvas.draw()
+    ink = np.asarray(figure.canvas.buffer_rgba())[:height, :width]
     opacity = ink[..., 3:] / 255
     return np.round(opacity * ink[..., :3] + (1 - opacity) * image).astype(np.uint8)
 
@@ -183,8 +185,7 @@ def draw_grid(columns: dict[str, list[np.ndarray | None]], path: Path) -> None:
     None leaves a cell empty.
     """
     rows = max(len(pictures) for pictures in columns.values())
-    figure = Figure(figsize=(1.5 * len(columns), 1.5 * rows + 0.4), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = empty_figure((1.5 * len(columns), 1.5 * rows + 0.4), layout='constrained')
     axes = figure.subplots(rows, len(columns), squeeze=False)
     for title, column in zip(columns, axes.T, strict=True):
         column[0].set_title(title.replace(', ', ',\n'), fontsize=9)
@@ -225,8 +226,7 @@ def draw_panels(image: np.ndarray, labels: dict[str, np.ndarray], scores: dict[i
     titles = {index: fill(names[index], 24) for index in scores}
     lines = max((title.count('\n') + 1 for title in titles.values()), default=1)
     height = 2.4 * min(2.0, max(0.4, image.shape[0] / image.shape[1])) + 0.2 + 0.2 * lines
-    figure = Figure(figsize=(2.4 * columns + 0.9, height * rows), dpi=100, layout='constrained')
-    canvas = FigureCanvasAgg(figure)
+    figure = empty_figure((2.4 * columns + 0.9, height * rows), layout='constrained')
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes:
         axis.set_axis_off()
@@ -246,5 +246,5 @@ def draw_panels(image: np.ndarray, labels: dict[str, np.ndarray], scores: dict[i
         axis.spines[:].set(color=np.divide(palette[index], 255), linewidth=4)
     if scores:
         figure.colorbar(drawn, ax=axes.tolist(), label='cosine', fraction=0.03, pad=0.01)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()

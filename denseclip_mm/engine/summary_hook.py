@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from denseclip_mm.apis.pictures import empty_figure
 from denseclip_mm.files import whole_file
 
 import torch
-from matplotlib.figure import Figure
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -88,7 +88,7 @@ def draw_curves(runner: Runner, path: Path) -> None:
               if key.startswith('train/') and 'loss' in key}
     scores = {key: hub.get_scalar(f'val/{key}').data[0] for key in SCORES
               if f'val/{key}' in hub.log_scalars}
-    figure = Figure(figsize=(10, 4), layout='constrained')
+    figure = empty_figure((10, 4), layout='constrained')
     left, right = figure.subplots(1, 2)
     for name, values in losses.items():
         left.plot(range(1, len(values) + 1), values, label=name, linewidth=1)

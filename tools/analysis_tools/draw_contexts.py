@@ -15,13 +15,12 @@ import denseclip_mm  # first: it repairs what mmseg's import needs
 from denseclip_mm.apis.checkpoint import load_checkpoint
 from denseclip_mm.apis.config import load_config
 from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.apis.pictures import empty_figure
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import split_synonyms
 from denseclip_mm.text import DiscreteContext
 from denseclip_mm.text.nearest import nearest_tokens
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -108,9 +107,8 @@ def draw(tables: dict[str, Nearest], path: Path) -> None:
     distances = [distance for table in tables.values() for row in table for _, distance in row]
     rows = max(len(table) for table in tables.values())
     columns = max(len(row) for table in tables.values() for row in table)
-    figure = Figure(figsize=(max(4, 1.3 * columns) * len(tables) + 1.2, 0.42 * rows + 1.1),
-                    dpi=100, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = empty_figure((max(4, 1.3 * columns) * len(tables) + 1.2, 0.42 * rows + 1.1),
+                          layout='constrained')
     axes = figure.subplots(1, len(tables), squeeze=False)[0]
     limits = dict(vmin=min(distances), vmax=max(max(distances), min(distances) + 1e-3))
     for axis, (title, table) in zip(axes, tables.items(), strict=True):
