@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from textwrap import shorten
 
+from denseclip_mm.apis.pictures import empty_figure
+
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 DPI = 100
 LONGEST = 40  # characters of a name
@@ -31,8 +30,9 @@ def with_legend(image: np.ndarray, names: Sequence[str], colours: Sequence[Seque
         >>> drawn.shape[1], drawn.shape[0] > 200, int(drawn[:200].max())
         (300, True, 0)
     """
-    figure = Figure(figsize=(image.shape[1] / DPI, 1), dpi=DPI)
-    canvas = FigureCanvasAgg(figure)
+    from matplotlib.patches import Patch  # as in empty_figure
+    figure = empty_figure((image.shape[1] / DPI, 1), DPI)
+    canvas = figure.canvas
     handles = [Patch(facecolor=np.divide(colour, 255), edgecolor='grey', linewidth=0.5)
                for colour in colours]
     titles = [f'{shorten(name, LONGEST)} {value}' for name, value in zip(
