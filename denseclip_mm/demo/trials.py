@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -45,6 +46,26 @@ def run_all(trial: Callable[..., dict[str, Any]], runs: Mapping[Path, tuple], jo
                 failures.append(f'{folder}: {type(error).__name__}: {error} '
                                 f'(see {folder / "log.txt"})')
     return failures
+
+
+def run_to_table(trial: Callable[..., dict[str, Any]], runs: Mapping[Path, tuple], jobs: int,
+                 write_table: Callable[[Mapping[Path, tuple]], str], path: Path) -> None:
+    """Do the runs, then print the table of their results and write it to a file.
+
+    Args:
+        trial: see :func:`run_all`; so are ``runs`` and ``jobs``.
+        write_table: makes the table of the runs.
+        path: the file.
+
+    Raises:
+        SystemExit: if a run failed; says which, and that the others are kept.
+    """
+    if failures := run_all(trial, runs, jobs):
+        sys.exit('error: ' + '\n'.join(failures) + '\nrun this command again to go on')
+    table = write_table(runs)
+    with whole_file(path) as part:
+        part.write_text(table)
+    print(f'{table}\nwrote {path}')
 
 
 def results_of(runs: Mapping[Path, tuple]) -> dict[Path, dict[str, Any]]:

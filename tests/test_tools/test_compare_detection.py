@@ -44,7 +44,7 @@ def test_a_run_is_in_the_table(tool, tmp_path, monkeypatch):
         for folder, words in runs.items():
             result = trial(folder, *words)
             (folder / 'result.json').write_text(json.dumps(result))
-    monkeypatch.setattr(tool, 'run_all', run_here)
+    monkeypatch.setattr('denseclip_mm.demo.trials.run_all', run_here)
     with DefaultScope.overwrite_default_scope('mmdet'):
         tool.main(['--scenes', '3', '--seeds', '0', '--out', str(tmp_path / 'out'),
                    '--cfg-options', *(f'{key}={value}' for key, value in FEW.items())])

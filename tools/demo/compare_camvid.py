@@ -12,7 +12,6 @@ interrupted one goes on from its last checkpoint.
 
 import os
 import random
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ from typing import Any
 from denseclip_mm.apis.config import Options, load_config
 from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.apis.open_vocabulary import has_names, view_of
-from denseclip_mm.demo.trials import comparison, results_of, run_all
-from denseclip_mm.files import whole_file
+from denseclip_mm.demo.trials import comparison, results_of, run_to_table
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -154,12 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     args.cfg_options or {})
         for folder, words in runs.items():
             check_files(folder, *words)
-    if failures := run_all(trial, runs, args.jobs):
-        sys.exit('error: ' + '\n'.join(failures) + '\nrun this command again to go on')
-    table = write_table(runs)
-    with whole_file(args.out / 'table.md') as part:
-        part.write_text(table)
-    print(f'{table}\nwrote {args.out / "table.md"}')
+    run_to_table(trial, runs, args.jobs, write_table, args.out / 'table.md')
 
 
 if __name__ == '__main__':

@@ -10,7 +10,6 @@ interrupted one goes on from its last checkpoint.
 """
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from typing import Any
 from denseclip_mm.apis.config import Options, load_config
 from denseclip_mm.apis.mistakes import one_line, tool_parser
 from denseclip_mm.demo.annotations import things_path
-from denseclip_mm.demo.trials import comparison, results_of, run_all
-from denseclip_mm.files import whole_file
+from denseclip_mm.demo.trials import comparison, results_of, run_to_table
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -82,12 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for count in args.scenes for name in SYSTEMS for seed in args.seeds}
         for folder, words in runs.items():
             read_config(folder, *words)
-    if failures := run_all(trial, runs, args.jobs):
-        sys.exit('error: ' + '\n'.join(failures) + '\nrun this command again to go on')
-    table = write_table(runs)
-    with whole_file(args.out / 'table.md') as part:
-        part.write_text(table)
-    print(f'{table}\nwrote {args.out / "table.md"}')
+    run_to_table(trial, runs, args.jobs, write_table, args.out / 'table.md')
 
 
 if __name__ == '__main__':
