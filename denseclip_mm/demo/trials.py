@@ -49,13 +49,18 @@ def run_all(trial: Callable[..., dict[str, Any]], runs: Mapping[Path, tuple], jo
 
 
 def run_to_table(trial: Callable[..., dict[str, Any]], runs: Mapping[Path, tuple], jobs: int,
-                 write_table: Callable[[Mapping[Path, tuple]], str], path: Path) -> None:
-    """Do the runs, then print the table of their results and write it to a file.
+                 write_table: Callable[[Mapping[Path, tuple]], str], path: Path) -> str:
+    """Do the runs, and write the table of their results to a file.
 
     Args:
-        trial: see :func:`run_all`; so are ``runs`` and ``jobs``.
+        trial: as in :func:`run_all`.
+        runs: as there.
+        jobs: as there.
         write_table: makes the table of the runs.
         path: the file.
+
+    Returns:
+        The table.
 
     Raises:
         SystemExit: if a run failed; says which, and that the others are kept.
@@ -65,7 +70,7 @@ def run_to_table(trial: Callable[..., dict[str, Any]], runs: Mapping[Path, tuple
     table = write_table(runs)
     with whole_file(path) as part:
         part.write_text(table)
-    print(f'{table}\nwrote {path}')
+    return table
 
 
 def results_of(runs: Mapping[Path, tuple]) -> dict[Path, dict[str, Any]]:

@@ -152,7 +152,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                     args.cfg_options or {})
         for folder, words in runs.items():
             check_files(folder, *words)
-    run_to_table(trial, runs, args.jobs, write_table, args.out / 'table.md')
+    path = args.out / 'table.md'
+    print(f'{run_to_table(trial, runs, args.jobs, write_table, path)}\nwrote {path}')
 
 
 if __name__ == '__main__':

@@ -80,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             for count in args.scenes for name in SYSTEMS for seed in args.seeds}
         for folder, words in runs.items():
             read_config(folder, *words)
-    run_to_table(trial, runs, args.jobs, write_table, args.out / 'table.md')
+    path = args.out / 'table.md'
+    print(f'{run_to_table(trial, runs, args.jobs, write_table, path)}\nwrote {path}')
 
 
 if __name__ == '__main__':

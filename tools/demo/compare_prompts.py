@@ -15,7 +15,6 @@ checkpoint.
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import harmonic_mean
@@ -25,8 +24,7 @@ from denseclip_mm.apis.config import load_config
 from denseclip_mm.apis.open_vocabulary import answer_names
 from denseclip_mm.apis.pictures import draw_grid, paint
 from denseclip_mm.demo.render import BASE_CLASSES, CLASSES, NEW_CLASSES
-from denseclip_mm.demo.trials import results_of, run_all, spread
-from denseclip_mm.files import whole_file
+from denseclip_mm.demo.trials import results_of, run_to_table, spread
 from denseclip_mm.models.aggregation_head import CostAggregationHead
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_head import ScoreMapHead
@@ -231,12 +229,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     options = args.cfg_options or {}
     runs = plan(args.systems, args.seeds, args.scenes, args.out, options)
-    if failures := run_all(trial, runs, args.jobs):
-        sys.exit('error: ' + '\n'.join(failures) + '\nrun this command again to go on')
-
-    table = write_table(runs)
-    with whole_file(args.out / 'table.md') as part:
-        part.write_text(table)
+    table = run_to_table(trial, runs, args.jobs, write_table, args.out / 'table.md')
     pictured = {TITLES[words[0]]: read_config(*words[:3], folder, options)
                 for folder, words in reversed(runs.items())}  # the first run of a system last
     systems = [TITLES[name] for name in args.systems]
