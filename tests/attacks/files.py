@@ -362,7 +362,8 @@ def _page(folder: Path) -> Iterator[tuple[str, Path]]:
     app = _tool('app')
     example = folder / 'example.png'
     app.cv2.imwrite(str(example), np.full((64, 64, 3), 99, np.uint8))
-    page = app.build_page(app.Segmenter(Predictor(DEMO, device='cpu')), [str(example)])
+    page = app.build_page(app.Segmenter(Predictor(DEMO, device='cpu')),
+                          {str(example): 'red star, snow'})
     page.launch(server_name='127.0.0.1', prevent_thread_lock=True, quiet=True)
     try:
         boundary = 'part'
@@ -389,12 +390,13 @@ def page_requests(folder: Path, long: bool) -> Iterator[Attack]:
             '/dev/zero', '/proc/self/environ', 'x' * 10**5, '\0', uploaded.parent,
             f'{uploaded.parent}/../../../private.png', f'file://{picture}', 'http://127.0.0.1:9/a']
         good, mark = dict(path=str(uploaded)), dict(meta=dict(_type='gradio.FileData'))
-        requests = [(dict(path=str(path), **more), 'sea, sky', 1)
+        requests = [(dict(path=str(path), **more), 'sea, sky', 1, 0)
                     for path in (paths if long else list(paths)[:4]) for more in ({}, mark)]
-        requests += [(good, names, opacity) for names, opacity in (
-            (5, 1), (['a', 'b'], 1), ('sea, sky', 'x'), ('x' * 10**5, 1),
-            (f'a{" " * 10**5}b', 1), (str(picture), 1))]
-        requests += [({}, 'sea', 1), (dict(path=None), 'sea', 1), (good, 'sea, sky', 1)]
+        requests += [(good, *values) for values in (
+            (5, 1, 0), (['a', 'b'], 1, 0), ('sea, sky', 'x', 0), ('sea, sky', 1, 'x'),
+            ('sea, sky', 1, None), ('x' * 10**5, 1, 0), (f'a{" " * 10**5}b', 1, 0),
+            (str(picture), 1, 0))]
+        requests += [({}, 'sea', 1, 0), (dict(path=None), 'sea', 1, 0), (good, 'sea, sky', 1, 0)]
         for data in requests:
             said: list[str] = []
             outcome = outcome_of(lambda data=data, said=said: said.append(_ask(address, data)))
