@@ -150,6 +150,20 @@ class Visitor:
         assert self.page.evaluate(inside, width)
 
 
+def test_the_api_as_its_page_has_it(server, scene, tmp_path, monkeypatch):
+    """docs/own_photos.md word for word, at this server."""
+    page = (ROOT / 'docs/own_photos.md').read_text()
+    block = re.search(r'```python\n(from gradio_client.*?)```', page, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'photos').mkdir()
+    cv2.imwrite('photos/street.jpg', scene[..., ::-1])
+    told = {}
+    exec(block.replace('http://127.0.0.1:7860', server[0]), told)
+    assert told['fault'] == '' and 'of 2 names occur' in told['legend']
+    with Image.open(told['overlay']) as overlay:
+        assert overlay.size == (512, 512)
+
+
 @pytest.mark.parametrize('width', [1280, 375])
 def test_the_page_shows_what_the_model_says(browser, server, scene, tmp_path, width):
     cv2.imwrite(str(tmp_path / 'scene.png'), scene[..., ::-1])
