@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from denseclip_mm.apis.kept_features import KeptFeatures
 from denseclip_mm.apis.open_vocabulary import view_of
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_head import ScoreMapHead
@@ -12,18 +13,6 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
 SIZE = (512, 512)  # of images whose data preprocessor does not tell
-
-
-class GivenMaps(nn.Module):
-    """Stands for backbone and neck: their maps are known."""
-
-    def __init__(self, maps: Sequence[Tensor]) -> None:
-        super().__init__()
-        self.maps = maps
-
-    def forward(self, images: Tensor) -> Sequence[Tensor]:
-        """The maps, whatever the images."""
-        return self.maps
 
 
 @torch.no_grad()
@@ -46,7 +35,8 @@ def check_heads(model: nn.Module) -> None:
         size = getattr(model.data_preprocessor, 'size', None) or SIZE
         image = next(model.parameters()).new_zeros(1, 3, *size)
         neck = getattr(model, 'neck', None)
-        maps = _through_neck(model.backbone(image), neck)
+        maps_of = KeptFeatures(lambda images: _through_neck(model.backbone(images), neck))
+        maps = maps_of(image)
         channels = [each.shape[1] for each in maps]
         score_map = isinstance(neck, PixelTextNeck) and neck.output_score_map
         for name, head in _heads(model):
@@ -57,7 +47,8 @@ def check_heads(model: nn.Module) -> None:
                 if name.startswith('auxiliary_head'):
                     head(maps)
             name = 'decode_head'
-            view_of(model, backbone=GivenMaps(maps), neck=None).encode_decode(
+            maps_of.rewind()
+            view_of(model, backbone=maps_of, neck=None).encode_decode(
                 image, [dict(img_shape=(1, 1), ori_shape=(1, 1))])
         except (RuntimeError, IndexError) as error:
             raise ValueError(

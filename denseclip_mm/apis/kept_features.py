@@ -1,5 +1,6 @@
 """Features of a picture, computed once."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,10 +10,10 @@ class KeptFeatures(nn.Module):
     """A backbone that looks at a picture once: later inferences get the features of the first.
 
     Args:
-        backbone: the backbone.
+        backbone: the backbone, or what else gives the features of images.
     """
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: Callable[[Tensor], Any]) -> None:
         super().__init__()
         self.backbone = backbone
         self.features: list[Any] = []

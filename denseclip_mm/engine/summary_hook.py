@@ -44,7 +44,7 @@ class RunSummaryHook(Hook):
             return
         for metric in runner.val_evaluator.metrics:
             if isinstance(metric, IoUMetric) and metric.results:
-                areas = torch.stack([sum(parts) for parts in zip(*metric.results, strict=True)][:2])
+                areas = torch.stack([sum(each[part] for each in metric.results) for part in (0, 1)])
                 all_reduce(areas)
                 classes = runner.val_dataloader.dataset.metainfo['classes']
                 self.iou_of_class = {

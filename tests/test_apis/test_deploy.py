@@ -231,6 +231,16 @@ def test_a_model_without_language_stays_as_it_is(tiny_resnet) -> None:
     assert isinstance(model.neck, torch.nn.Identity)
 
 
+def same_logits(model: torch.nn.Module, session: onnxruntime.InferenceSession) -> None:
+    """In onnxruntime as in PyTorch, at sizes that the export never saw."""
+    for shape in ((1, 64, 64), (3, 96, 64), (2, 100, 130)):
+        images = torch.rand(shape[0], 3, *shape[1:]) * 255
+        logits, = session.run(None, {'images': images.numpy()})
+        expected = logits_of(model, images).numpy()
+        np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
+        assert expected.std((0, 2, 3)).min() > 0
+
+
 @pytest.mark.parametrize('kind', ['post-model', 'pre-model', 'vit', 'aggregate'])
 def test_onnx(tiny_resnet, tiny_vit, tmp_path, kind) -> None:
     """Compared here with mmseg's own way from pixels to logits, at sizes the export never saw."""
@@ -243,12 +253,7 @@ def test_onnx(tiny_resnet, tiny_vit, tmp_path, kind) -> None:
     session = onnxruntime.InferenceSession(path)
     assert json.loads(session.get_modelmeta().custom_metadata_map['classes']) == NAMES
     assert [node.name for node in session.get_inputs()] == ['images']
-    for shape in ((1, 64, 64), (3, 96, 64), (2, 100, 130)):
-        images = torch.rand(shape[0], 3, *shape[1:]) * 255
-        logits, = session.run(None, {'images': images.numpy()})
-        expected = logits_of(model, images).numpy()
-        np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
-        assert expected.std((0, 2, 3)).min() > 0
+    same_logits(model, session)
     held = path.stat().st_size
     with_tower = sum(p.numel() for p in model.neck.text_encoder.parameters()) * 4
     assert (held > with_tower) == (kind == 'pre-model')
@@ -260,13 +265,7 @@ def test_onnx_of_towers_of_timm(timm_clip, tmp_path, tower) -> None:
     model = init_model(*files, device='cpu')
     path = tmp_path / 'out/model.onnx'
     assert export_onnx(model, path, [(64, 64)]) < 1e-5
-    session = onnxruntime.InferenceSession(path)
-    for shape in ((1, 64, 64), (3, 96, 64), (2, 100, 130)):
-        images = torch.rand(shape[0], 3, *shape[1:]) * 255
-        logits, = session.run(None, {'images': images.numpy()})
-        expected = logits_of(model, images).numpy()
-        np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
-        assert expected.std((0, 2, 3)).min() > 0
+    same_logits(model, onnxruntime.InferenceSession(path))
 
 
 def test_onnx_that_differs_is_not_written(tiny_vit, tmp_path, monkeypatch) -> None:
