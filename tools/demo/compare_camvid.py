@@ -10,17 +10,17 @@ iteration. Where there is language the score map is tested, too. Runs that are d
 interrupted one goes on from its last checkpoint.
 """
 
-import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.config import Options, load_config
-from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.apis.config import load_config
+from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.open_vocabulary import has_names, view_of
 from denseclip_mm.demo.trials import comparison, results_of, run_to_table
 
+from comparison_options import comparison_parser
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.models import BaseSegmentor
@@ -133,19 +133,13 @@ def write_table(runs: dict[Path, tuple]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run all, write OUT/table.md."""
-    parser = tool_parser(__doc__)
+    parser = comparison_parser(__doc__, 'work_dirs/camvid_lite0')
     parser.add_argument('--data', type=Path, default=Path('data/camvid'),
                         help='CamVid: images/{train,val}, annotations/{train,val}')
     parser.add_argument('--prepared', type=Path, default=Path('data/camvid_lite0'),
                         help='folder that prepare_camvid.py wrote')
     parser.add_argument('--images', type=int, nargs='+', default=[10, 367],
                         help='training images of a seed')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/camvid_lite0'), help='folder')
-    parser.add_argument('--jobs', type=int, default=os.cpu_count(),
-                        help='runs at a time, each on one core')
-    parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
-                        help='override entries of every config')
     args = parser.parse_args(argv)
     with one_line(args.traceback):
         runs = plan(args.images, args.seeds, args.out, args.data, args.prepared,

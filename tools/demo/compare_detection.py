@@ -9,16 +9,16 @@ and of masks, mean over IoU of 0.5 to 0.95 as COCO has it. Runs that are done ar
 interrupted one goes on from its last checkpoint.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.config import Options, load_config
-from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.apis.config import load_config
+from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.demo.annotations import things_path
 from denseclip_mm.demo.trials import comparison, results_of, run_to_table
 
+from comparison_options import comparison_parser
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -62,15 +62,9 @@ def write_table(runs: dict[Path, tuple]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run all, write OUT/table.md."""
-    parser = tool_parser(__doc__)
+    parser = comparison_parser(__doc__, 'work_dirs/detection')
     parser.add_argument('--scenes', type=int, nargs='+', default=[20, 200],
                         help='labelled scenes of a seed')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/detection'), help='folder')
-    parser.add_argument('--jobs', type=int, default=os.cpu_count(),
-                        help='runs at a time, each on one core')
-    parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
-                        help='override entries of every config')
     args = parser.parse_args(argv)
     with one_line(args.traceback):
         if min(args.scenes) < 1:
