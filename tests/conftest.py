@@ -106,6 +106,11 @@ model = dict(
 """
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Files are no names of tests: an archive holds its time, so processes would disagree."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope='session')
 def small_demo() -> str:
     """A config as text: the demo's, with towers of a few channels. Tests add what they change."""
