@@ -62,7 +62,7 @@ def relative(ours: torch.Tensor, exact: torch.Tensor) -> float:
 
 def losses_and_gradient(model: torch.nn.Module, image: torch.Tensor) -> tuple[dict, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    labels = torch.randint(0, len(NAMES), (1, 64, 64), generator=generator)
+    labels = torch.randint(0, len(NAMES), (1, 64, 64), generator=generator).to(image.device)
     sample = SegDataSample(gt_sem_seg=PixelData(data=labels), metainfo=dict(img_shape=(64, 64)))
     model.zero_grad()
     losses = model(image, [sample], mode='loss')
@@ -88,6 +88,27 @@ def test_autocast(dtype: torch.dtype, error: float, model: torch.nn.Module) -> N
     for name in ('decode.loss_ce', 'aux.loss_ce'):
         assert rounded[name].item() == pytest.approx(losses[name].item(), rel=error)
     assert 0 < relative(rounded_gradient, gradient) < 4 * error
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no GPU')
+def test_on_a_gpu(model: torch.nn.Module, exact: tuple, monkeypatch) -> None:
+    """The numbers are the CPU's, in full precision and with channels last; fp16 is near."""
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        maps = model.extract_feat(image)
+        model.cuda().eval()
+        for _ in range(2):  # text is computed, and kept
+            assert max(map(relative, [each.cpu() for each in model.extract_feat(image.cuda())],
+                           maps)) < 1e-4
+    assert_equal_but_for_rounding(model, exact, 'cuda')
+    HOOKS.build(dict(type='ChannelsLastHook')).before_train(SimpleNamespace(model=model))
+    assert_equal_but_for_rounding(model, exact, 'cuda')
+    with torch.autocast('cuda', dtype=torch.float16):
+        losses, gradient = losses_and_gradient(model, image.cuda())
+    for name, value in exact[0].items():
+        assert losses[name].item() == pytest.approx(value.item(), rel=0.02)
+    assert relative(gradient.cpu(), exact[1]) < 0.05
 
 
 def test_a_detector_under_autocast() -> None:
@@ -130,13 +151,14 @@ def test_forward_waits_for_no_value(training: bool, model: torch.nn.Module) -> N
         assert model(torch.zeros(2, 3, 64, 96), mode='tensor').shape == (2, 4, 16, 24)
 
 
-def assert_equal_but_for_rounding(model: torch.nn.Module, exact: tuple) -> None:
+def assert_equal_but_for_rounding(model: torch.nn.Module, exact: tuple,
+                                  device: str = 'cpu') -> None:
     """The losses and the gradient of the contexts are those of ``exact``."""
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    losses, gradient = losses_and_gradient(model, image)
+    losses, gradient = losses_and_gradient(model, image.to(device))
     for name, value in exact[0].items():
         assert losses[name].item() == pytest.approx(value.item(), rel=1e-4)
-    assert relative(gradient, exact[1]) < 1e-3
+    assert relative(gradient.cpu(), exact[1]) < 1e-3
 
 
 @pytest.fixture

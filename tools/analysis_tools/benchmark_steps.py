@@ -101,7 +101,8 @@ class Bench:
                else {}), **(changes or {})})
         size = self.image_size or cfg.model.data_preprocessor.size[0]
         torch.manual_seed(0)
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        with self.device:
+            model = revert_sync_batchnorm(MODELS.build(cfg.model))
         model = model.to(self.device, memory_format=layout or self.layout)
         if self.compile:
             model.compile()

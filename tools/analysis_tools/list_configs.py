@@ -42,17 +42,22 @@ def figures_of(metafile: Path) -> dict[str, str]:
     return figures
 
 
+def crop_size(cfg: Config) -> tuple[int, int]:
+    """Height and width of the crops of training; of detectors the size in the test."""
+    if cfg.default_scope == 'mmseg':
+        return tuple(cfg.model.data_preprocessor.size)
+    resize = next((step.scale for step in cfg.get('test_pipeline', ())
+                   if step.type == 'Resize'), (128, 128))
+    return resize[::-1]
+
+
 def describe(cfg: Config) -> list[str]:
     """Data, size and schedule, as the config has them."""
     _, dataset = next(dataset_leaves('', cfg.test_dataloader.dataset))
     data = DATA[dataset.type.removesuffix('Dataset')]
-    resize = next((step.scale for step in cfg.get('test_pipeline', ())
-                   if step.type == 'Resize'), None)
-    if cfg.default_scope == 'mmdet':
-        scenes = str(dataset.ann_file).startswith('scene:')
-        data, (width, height) = 'scenes' if scenes else data, resize or (128, 128)
-    else:
-        height, width = cfg.model.data_preprocessor.size
+    if str(dataset.get('ann_file')).startswith('scene:'):
+        data = 'scenes'
+    height, width = crop_size(cfg)
     loop = cfg.train_cfg
     steps = f'{loop.max_epochs} epochs' if 'max_epochs' in loop else f'{loop.max_iters:,}'
     return [data, f'{height} x {width}', f'{cfg.auto_scale_lr.base_batch_size} x {steps}']
