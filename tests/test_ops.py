@@ -1,5 +1,6 @@
 """mmcv's own interfaces on torchvision's ops, against plain formulas and torchvision itself."""
 
+import math
 import sys
 
 from denseclip_mm import compat, ops
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmcv.ops import batched_nms, nms, roi_align, sigmoid_focal_loss
+from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
 from torch.nn import functional as F
 from torchvision import ops as vision
 
@@ -140,3 +142,44 @@ def test_sigmoid_focal_loss(weighted):
         loss.backward()
         assert loss.item() == pytest.approx(expected.sum().item() / 9)
         torch.testing.assert_close(logits.grad, gradient.detach() / 9)
+
+
+def bilinear(map_HWE: torch.Tensor, x: float, y: float) -> torch.Tensor:
+    """What lies between the four cells around a place; nothing lies outside of the map."""
+    height, width, _ = map_HWE.shape
+    x, y = x * width - 0.5, y * height - 0.5
+    left, top = math.floor(x), math.floor(y)
+    return sum((1 - abs(x - column)) * (1 - abs(y - row)) * map_HWE[row, column]
+               for row in (top, top + 1) for column in (left, left + 1)
+               if 0 <= row < height and 0 <= column < width)
+
+
+def test_deformable_attention():
+    """What mmcv calls on a GPU, sample by sample, and its gradients by small steps."""
+    torch.manual_seed(5)
+    shapes, heads, channels = [(4, 6), (2, 3)], 2, 3
+    value = torch.rand(2, 30, heads, channels, dtype=torch.double, requires_grad=True)
+    locations = torch.rand(2, 5, heads, 2, 4, 2, dtype=torch.double).mul(1.2).sub(0.1)
+    weights = torch.rand(2, 5, heads, 2, 4, dtype=torch.double)
+    arguments = value, locations.requires_grad_(), weights.requires_grad_()
+    starts = torch.tensor([0, 24])
+
+    def attend(value, locations, weights):
+        return MultiScaleDeformableAttnFunction.apply(
+            value, torch.tensor(shapes), starts, locations, weights, 64)
+    output = attend(*arguments)
+    assert output.shape == (2, 5, heads * channels)
+    with torch.no_grad():
+        for image, query, head in ((0, 0, 0), (1, 4, 1), (0, 2, 1)):
+            expected = sum(
+                weights[image, query, head, level, sample] * bilinear(
+                    cells.unflatten(0, shapes[level]),
+                    *locations[image, query, head, level, sample].tolist())
+                for level, cells in enumerate(value[image, :, head].split([24, 6]))
+                for sample in range(4))
+            torch.testing.assert_close(output[image, query].unflatten(0, (heads, -1))[head],
+                                       expected)
+    assert torch.autograd.gradcheck(attend, arguments)
+    half = [each.detach().to(torch.bfloat16).requires_grad_() for each in arguments]
+    attend(*half).sum().backward()
+    assert all(each.grad.dtype == torch.bfloat16 and each.grad.isfinite().all() for each in half)

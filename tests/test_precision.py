@@ -20,6 +20,7 @@ NAMES = ['sky', 'tree', 'road', 'pool table']
 # Backbone, channels of its maps, and which of them the score map joins; None for any names.
 KINDS = {
     'resnet': ('CLIPResNet', [32, 64, 128, 256], 3),
+    'value': ('CLIPResNet', [32, 64, 128, 256], 3),  # of the pool without attention
     'aggregation head': ('CLIPResNet', [32, 64, 128, 256], None),
     'vit': ('CLIPVisionTransformer', [64] * 4, 2),
     'siglip': ('CLIPTIMMBackbone', [24] * 4, 2),
@@ -41,7 +42,8 @@ def model(request: pytest.FixtureRequest) -> torch.nn.Module:
         type='CostAggregationHead', score_map_stride=32, class_dropout=0)
     model = MODELS.build(Config(dict(
         type='EncoderDecoder',
-        backbone=dict(type=backbone, model=clip),
+        backbone=dict(type=backbone, model=clip, **(
+            dict(dense_embedding='value') if request.param == 'value' else {})),
         neck=dict(
             type='PixelTextNeck', prompt=dict(type='LearnedContext', num_context=4),
             text_encoder=dict(type='CLIPTextTower', model=clip), class_names=NAMES,

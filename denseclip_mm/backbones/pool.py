@@ -77,8 +77,10 @@ class DenseAttentionPool(AttentionPool2d):
         positions = fit(self.positional_embedding, tuple(size), self.grid)
         x_BDN = x_BDN + positions.T.to(x_BDN.dtype)
         queries = x_BDN if self.dense_embedding == 'attended' else x_BDN[:, :, :1]
-        # Contiguous, as fused attention takes them.
-        q, k, v = (_project(tokens, layer).unflatten(1, (self.num_heads, -1)).mT.contiguous()
+        # Rows in order, as fused attention takes them: contiguous() leaves a single row as it is,
+        # with a stride of 1 to the next one, which CUDA's kernel refuses.
+        q, k, v = (_project(tokens, layer).unflatten(1, (self.num_heads, -1)).mT.clone(
+            memory_format=torch.contiguous_format)
                    for layer, tokens in ((self.q_proj, queries), (self.k_proj, x_BDN),
                                          (self.v_proj, x_BDN)))
         y_BDN = F.scaled_dot_product_attention(q, k, v).mT.flatten(1, 2)

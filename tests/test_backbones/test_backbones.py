@@ -401,6 +401,23 @@ def test_dense_attention_pool(grid: tuple[int, int], size: tuple[int, int]) -> N
         close(ours, theirs)
 
 
+@pytest.mark.parametrize('kind', ['attended', 'value', 'value-value'])
+def test_fused_attention_gets_rows_in_order(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single row, too: CUDA's kernel refuses rows whose stride is no multiple of four."""
+    seen = []
+
+    def attention(*tensors: Tensor, **options: float) -> Tensor:
+        seen.append(tensors)
+        return attend(*tensors, **options)
+    attend = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, 'scaled_dot_product_attention', attention)
+    pool = DenseAttentionPool(in_channels=64, embed_dim=32, num_heads=2, grid=(4, 4),
+                              dense_embedding=kind)
+    pool(torch.rand(2, 64, 4, 6))
+    assert seen[0][0].shape[2] == (25 if kind == 'attended' else 1)
+    assert all(each.stride() == torch.empty(each.shape).stride() for each in seen[0])
+
+
 @pytest.mark.parametrize('size', [(3, 5), (1, 2), (5, 5)])
 def test_cropped_positions_are_the_table_s_top_left(size: tuple[int, int]) -> None:
     """As a pool of just these rows; where a map is larger, the side that it exceeds is enlarged."""
