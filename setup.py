@@ -50,6 +50,7 @@ setup(
         'torch>=2.11,<2.12',
         'torchvision>=0.26,<0.27',
         'open_clip_torch>=3.3,<4',
+        'timm>=1.0.31',  # older ones leave parts that no map needs, which DDP then waits for
         'numpy>=2.4,<3',
         'safetensors',
         'pillow',

@@ -42,7 +42,7 @@ def compare(head: BaseDecodeHead, logits: torch.Tensor, data: list[SegDataSample
 @pytest.mark.parametrize(('small', 'large'), [((4, 6), (32, 48)), ((5, 7), (33, 50)),
                                               ((8, 8), (8, 8))])
 def test_equal_to_mmseg(monkeypatch, piece, align_corners, small, large) -> None:
-    monkeypatch.setattr(piecewise, '_PIECE', piece)
+    monkeypatch.setitem(piecewise._PIECE, 'cpu', piece)
     head = ScoreMapHead(num_classes=5, loss_decode=CE, align_corners=align_corners)
     compare(head, torch.randn(2, 5, *small), samples(2, large))
 
@@ -55,7 +55,7 @@ def test_equal_to_mmseg(monkeypatch, piece, align_corners, small, large) -> None
     dict(type='CrossEntropyLoss', class_weight=[1.0, 2.0, 3.0, 4.0, 5.0]),
 ])
 def test_other_losses(monkeypatch, loss) -> None:
-    monkeypatch.setattr(piecewise, '_PIECE', 1000)
+    monkeypatch.setitem(piecewise._PIECE, 'cpu', 1000)
     head = ScoreMapHead(num_classes=5, loss_decode=loss)
     compare(head, torch.randn(2, 5, 4, 4), samples(2, (32, 32), ignored=False))
 

@@ -84,6 +84,33 @@ def test_the_model_zoo_is_of_these_configs(succeed):
             f'{sum(sizes.values()) / 1e6:.1f} M | all |') in page
 
 
+def test_time_and_memory_of_configs(tmp_path, small_demo, load_tool, monkeypatch, capsys):
+    """Its own batch and crop; '-' for the memory of a CPU, what is not learned, what is not here."""
+    folder = tmp_path / 'configs/own'
+    folder.mkdir(parents=True)
+    (folder / 'metafile.yml').write_text('')
+    (folder / 'a.py').write_text(f"{small_demo}train_dataloader = dict(batch_size=3)\n")
+    (folder / 'b.py').write_text(f"_base_ = '{ROOT}/configs/demo/zero_shot_scenes.py'\n")
+    (folder / 'c.py').write_text(
+        "_base_ = './a.py'\nmodel = dict(neck=dict(text_encoder=dict(model=dict("
+        "text_cfg=dict(hf_tokenizer_name='nobody/nothing')))))\n")
+    tool = load_tool('analysis_tools/measure_configs')
+    monkeypatch.setattr(tool, 'ROOT', tmp_path)
+    tool.main(['own', '--device', 'cpu', '--repeats', '1'])
+    rows = capsys.readouterr().out.split(f'{tool.HEADER}\n')[1].splitlines()
+    cells = [row.strip('| ').split(' | ') for row in rows]
+    assert [each[:2] for each in cells] == [
+        ['`a.py`', '3 x 64 x 64'], ['`b.py`', '8 x 128 x 128'], ['`c.py`', '3 x 64 x 64']]
+    numbers = [[cell != '-' for cell in each[2:]] for each in cells]
+    assert numbers == [[True, False, True, False], [False, False, True, False], [False] * 4]
+    with pytest.raises(SystemExit):
+        tool.main(['other'])
+
+    (folder / 'a.py').write_text(f"{small_demo}optim_wrapper = dict(optimizer=dict(lr=1e30))\n")
+    with pytest.raises(SystemExit, match=r'error: .*a\.py: .* is .*nan'):
+        tool.main(['own', '--device', 'cpu', '--repeats', '1'])
+
+
 def last_miou(output: str) -> float:
     return float(output.rsplit('mIoU: ', 1)[1].split()[0])
 
