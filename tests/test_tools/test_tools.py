@@ -85,11 +85,11 @@ def test_the_model_zoo_is_of_these_configs(succeed):
 
 
 def test_time_and_memory_of_configs(tmp_path, small_demo, load_tool, monkeypatch, capsys):
-    """Its own batch and crop; '-' for the memory of a CPU, what is not learned, what is not here."""
+    """Own batch and crop; '-' for the memory of a CPU, what is not learned, what is not here."""
     folder = tmp_path / 'configs/own'
     folder.mkdir(parents=True)
     (folder / 'metafile.yml').write_text('')
-    (folder / 'a.py').write_text(f"{small_demo}train_dataloader = dict(batch_size=3)\n")
+    (folder / 'a.py').write_text(f'{small_demo}train_dataloader = dict(batch_size=3)\n')
     (folder / 'b.py').write_text(f"_base_ = '{ROOT}/configs/demo/zero_shot_scenes.py'\n")
     (folder / 'c.py').write_text(
         "_base_ = './a.py'\nmodel = dict(neck=dict(text_encoder=dict(model=dict("
@@ -106,7 +106,7 @@ def test_time_and_memory_of_configs(tmp_path, small_demo, load_tool, monkeypatch
     with pytest.raises(SystemExit):
         tool.main(['other'])
 
-    (folder / 'a.py').write_text(f"{small_demo}optim_wrapper = dict(optimizer=dict(lr=1e30))\n")
+    (folder / 'a.py').write_text(f'{small_demo}optim_wrapper = dict(optimizer=dict(lr=1e30))\n')
     with pytest.raises(SystemExit, match=r'error: .*a\.py: .* is .*nan'):
         tool.main(['own', '--device', 'cpu', '--repeats', '1'])
 
