@@ -1,17 +1,18 @@
 """A GPU where there is none: tensors that say they are on ``pretend:0`` and compute on the CPU.
 
-They have real values, and an operator refuses what CUDA refuses: tensors of both devices. PyTorch
-takes the device for one of a backend written in Python (its ``privateuseone``), once a process.
-There are no backward passes.
+They have real values, and operators refuse what CUDA's refuse: tensors of both devices, and rows of
+attention that its fused kernel cannot read. PyTorch takes the device for one of a backend written
+in Python (its ``privateuseone``), once a process. There are no backward passes.
 """
 
 from contextlib import contextmanager
-from typing import Any, Union
+from typing import Any
 from unittest.mock import patch
 
 import torch
 from mmengine.structures import instance_data
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -49,6 +50,16 @@ class OnGPU(Tensor):
         return self.numbers.tolist()
 
     @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: tuple = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:
+        """Refuse what the memory-efficient kernel of CUDA refuses (PyTorch 2.11)."""
+        if func is F.scaled_dot_product_attention and any(
+                each.stride(-1) == 1 and each.stride(-2) % 4 for each in args[:3]):
+            raise RuntimeError('query, key or value is not correctly aligned')
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+    @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: tuple = (),
                            kwargs: dict[str, Any] | None = None) -> Any:
         """Compute on the CPU."""
@@ -64,9 +75,9 @@ class _Mode(TorchDispatchMode):
 def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
     gpu = [each for each in tensors if isinstance(each, OnGPU)]
-    if gpu and (any(each.ndim and not isinstance(each, OnGPU) for each in tensors)
-                and func.overloadpacket not in _BOTH
-                or func.overloadpacket is aten.index and not isinstance(args[0], OnGPU)):
+    left = [each for each in tensors if each.ndim and not isinstance(each, OnGPU)]
+    by_gpu = func.overloadpacket is aten.index and not isinstance(args[0], OnGPU)
+    if gpu and (by_gpu or (left and func.overloadpacket not in _BOTH)):
         raise RuntimeError(f'{func} got tensors on the GPU and on the CPU')
     there = isinstance(args[0], OnGPU) if func is aten.copy_.default else bool(gpu)
     if (device := kwargs.get('device')) is not None:
@@ -116,6 +127,6 @@ for _name, _function in (('empty_strided', _empty), ('empty.memory_format', _emp
 def pretend_gpu() -> Any:
     """Where tensors and modules can be moved to ``pretend:0``."""
     torch.__future__.set_overwrite_module_params_on_conversion(True)
-    index = Union[instance_data.IndexType, OnGPU]  # of mmengine's, which knows CUDA's types by name
+    index = instance_data.IndexType | OnGPU  # of mmengine's, which knows CUDA's types by name
     with torch.no_grad(), _Mode(), patch.object(instance_data, 'IndexType', index):
         yield

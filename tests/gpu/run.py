@@ -31,7 +31,7 @@ from torch import nn
 BGR, LABELS = draw(1, 7, 128)
 RGB = BGR[..., ::-1].copy()
 NAMES = ['snow', 'sand', 'red circle;a ring', 'grass']
-MASKS = np.stack([LABELS == label for label in np.unique(LABELS)[:3]])
+MASKS = np.stack([label == LABELS for label in np.unique(LABELS)[:3]])
 
 
 def starts(path: str, device: str) -> Iterator[np.ndarray]:
