@@ -6,10 +6,11 @@ python tools/analysis_tools/benchmark.py --device cuda --batch-size 4 --out work
 
 A case has variants, and the first of them is what the others are divided by. All variants of a case
 run in turn, again and again, in one process; then each alone once more, for its peak memory (CUDA's
-own counter, or the resident set, above what was there before the variant was built) and its
-floating-point operations, as PyTorch counts them while the variant runs. Weights are random: they
-cost what pretrained ones cost. The bytes are those that the operators of PyTorch read and write,
-one after the other, nothing fused and nothing kept in a cache. With ``--peaks`` the table says how
+own counter, or the resident set, above what was there before the variant was built), and its
+floating-point operations and operators, as PyTorch counts them while the variant runs; a GPU is
+told of each operator. Weights are random: they cost what pretrained ones cost. The bytes are those
+that the operators of PyTorch read and write, one after the other, nothing fused and nothing kept in
+a cache. With ``--peaks`` the table says how
 long a device of so many TFLOP/s and TB/s takes at least, by operations and by bytes:
 
 python tools/analysis_tools/benchmark.py --device cuda --batch-size 4 --peaks 495 3.35  # H100, TF32

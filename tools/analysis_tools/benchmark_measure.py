@@ -20,17 +20,18 @@ Variants = dict[str, Callable[[], Step]]  # what to build, and then to run
 
 
 class ByteCounter(TorchDispatchMode):
-    """Adds up the bytes that operators read and write; views move none."""
+    """Counts operators, and the bytes that they read and write; views are none, and move none."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.total = 0
+        self.total = self.operators = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (),
                            kwargs: dict[str, Any] | None = None) -> Any:
         """Run the operator and count."""
         result = func(*args, **(kwargs or {}))
         if not func.is_view:
+            self.operators += 1
             self.total += sum(x.numel() * x.element_size()
                               for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor))
         return result
@@ -80,13 +81,13 @@ def measure_time(steps: dict[str, Step], repeats: int, device: torch.device,
     return seconds
 
 
-def count(step: Step) -> tuple[int, int]:
-    """Floating-point operations (matrix products, convolutions, attention), and bytes moved."""
+def count(step: Step) -> tuple[int, int, int]:
+    """Floating-point operations (matrix products, convolutions, attention), bytes, operators."""
     with FlopCounterMode(display=False) as flops:
         step()
     with ByteCounter() as moved:
         step()
-    return flops.get_total_flops(), moved.total
+    return flops.get_total_flops(), moved.total, moved.operators
 
 
 def run_case(variants: Variants, repeats: int, device: torch.device,
@@ -97,10 +98,11 @@ def run_case(variants: Variants, repeats: int, device: torch.device,
     seconds = measure_time(steps, repeats, device, bar)
     rows = []
     for name, step in steps.items():
-        flops, moved = count(step)
+        flops, moved, operators = count(step)
         rows.append(dict(variant=name, seconds=statistics.median(seconds[name]),
                          spread=(max(seconds[name]) - min(seconds[name])) / 2,
-                         memory=memory[name], flops=flops, bytes=moved))
+                         memory=memory[name], flops=flops, bytes=moved,
+                         operators=operators))
     return [{**row, **{f'{key}_ratio': row[key] / rows[0][key] if rows[0][key] else 0.0
                        for key in ('seconds', 'memory', 'flops')}} for row in rows]
 
@@ -108,7 +110,8 @@ def run_case(variants: Variants, repeats: int, device: torch.device,
 def table(results: dict[str, list[dict[str, Any]]], peaks: tuple[float, float] | None) -> str:
     """Markdown; with peaks (TFLOP/s, TB/s) also the milliseconds that a step takes at least."""
     head = ['case', 'variant', 'ms', '±', 'time ratio', 'peak MB', 'memory ratio', 'GFLOP', 'ratio',
-            'GB moved', *(['floor by operations, ms', 'by bytes, ms'] if peaks else [])]
+            'GB moved', 'operators',
+            *(['floor by operations, ms', 'by bytes, ms'] if peaks else [])]
     lines = [head, ['---'] * len(head)]
     for case, rows in results.items():
         for row in rows:
@@ -116,7 +119,7 @@ def table(results: dict[str, list[dict[str, Any]]], peaks: tuple[float, float] |
                      f'{1e3 * row["spread"]:.1f}', f'{row["seconds_ratio"]:.3f}',
                      f'{row["memory"] / 1e6:.0f}', f'{row["memory_ratio"]:.2f}',
                      f'{row["flops"] / 1e9:.1f}', f'{row["flops_ratio"]:.3f}',
-                     f'{row["bytes"] / 1e9:.2f}']
+                     f'{row["bytes"] / 1e9:.2f}', f'{row["operators"]:,}']
             if peaks:
                 cells += [f'{row["flops"] / peaks[0] / 1e9:.2f}',
                           f'{row["bytes"] / peaks[1] / 1e9:.2f}']
