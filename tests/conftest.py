@@ -42,6 +42,8 @@ for module in (mmengine.config.config, yapf_api):  # one stack imports it when i
     module.FormatCode = lambda text, **options: (text, True)
 torch.set_num_threads(1)  # tiny operators; threads that wait for each other are no help
 
+collect_ignore = ['gpu']  # a device that PyTorch has for good; test_gpu.py starts it elsewhere
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
 
