@@ -20,20 +20,66 @@ from unittest.mock import patch
 from denseclip_mm.files import ALLOWED, UnreadableFileError, read_tensors
 from denseclip_mm.ops import OPS
 
+import torch
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
+from torch import Tensor
+
+
+def ms_deform_attn_forward(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor,
+                           weights: Tensor, *, im2col_step: int) -> Tensor:
+    """Mix sampled cells of maps of several sizes (Zhu et al. 2021, Eq. 3), by mmcv's own Python.
+
+    mmcv calls this op on a GPU alone; elsewhere it takes that function itself.
+
+    Args:
+        value: (B images, cells of all L maps, A heads, E channels of a head).
+        shapes: (L, 2), height and width of each map.
+        starts: (L,), the first cell of each; unused, since it follows from the shapes.
+        locations: (B, Q queries, A, L, samples, 2), x and y from 0 to 1.
+        weights: (B, Q, A, L, samples).
+        im2col_step: images at a time of the compiled op; unused.
+
+    Returns:
+        (B, Q, A * E).
+    """
+    return _deformable(value, shapes, locations, weights)
+
+
+def ms_deform_attn_backward(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor,
+                            weights: Tensor, grad_output: Tensor, grad_value: Tensor,
+                            grad_locations: Tensor, grad_weights: Tensor, *,
+                            im2col_step: int) -> None:
+    """Write the gradients of :func:`ms_deform_attn_forward`, with its arguments."""
+    with torch.enable_grad():
+        leaves = [each.detach().requires_grad_() for each in (value, locations, weights)]
+        output = _deformable(leaves[0], shapes, *leaves[1:])
+    gradients = torch.autograd.grad(output, leaves, grad_output)
+    for written, gradient in zip((grad_value, grad_locations, grad_weights), gradients,
+                                 strict=True):
+        written.copy_(gradient)
+
+
+def _deformable(value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+    return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights).to(value.dtype)
+
+
+# Those of torchvision, and those that mmcv has itself.
+_OPS = {**OPS, 'ms_deform_attn_forward': ms_deform_attn_forward,
+        'ms_deform_attn_backward': ms_deform_attn_backward}
 
 
 class _MissingOps(ModuleType):
-    """Stands in for ``mmcv._ext``: ops that torchvision lacks exist too, and raise when called."""
+    """Stands in for ``mmcv._ext``: other ops exist, too, and raise when called."""
 
     def __getattr__(self, name: str) -> Callable:
         if name.startswith('__'):
             raise AttributeError(name)
-        if name in OPS:
-            return OPS[name]
+        if name in _OPS:
+            return _OPS[name]
 
         def op(*args: object, **kwargs: object) -> None:
             raise RuntimeError(

@@ -1,8 +1,7 @@
-"""The compiled ops of mmcv that mmdet's detectors call, by torchvision's, or by mmcv's own Python.
+"""The compiled ops of mmcv that mmdet's detectors call, by torchvision's.
 
 Signatures, in-place outputs included, are those that ``mmcv.ops`` expects of ``mmcv._ext``; shapes
-are N boxes, R regions, B images, C channels, P cells of a region, K classes, Q queries, A heads of
-E channels. ``compat`` puts these
+are N boxes, R regions, B images, C channels, P cells of a region, K classes. ``compat`` puts these
 in place where mmcv has no compiled ops.
 """
 
@@ -110,42 +109,5 @@ def _focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float,
     return loss * weight[target, None] if weight.numel() else loss
 
 
-def ms_deform_attn_forward(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor,
-                           weights: Tensor, *, im2col_step: int) -> Tensor:
-    """Mix sampled cells of maps of several sizes (Zhu et al. 2021, Eq. 3): (B, Q, A * E).
-
-    mmcv calls this on a GPU alone; elsewhere it takes the function of its own that this takes.
-
-    Args:
-        value: (B, cells of all L maps, A heads, E).
-        shapes: (L, 2), height and width of each map.
-        starts: (L,), the first cell of each; unused, since it follows from the shapes.
-        locations: (B, Q queries, A, L, samples, 2), x and y from 0 to 1.
-        weights: (B, Q, A, L, samples).
-        im2col_step: images at a time of the compiled op; unused.
-    """
-    return _deformable(value, shapes, locations, weights)
-
-
-def ms_deform_attn_backward(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor,
-                            weights: Tensor, grad_output: Tensor, grad_value: Tensor,
-                            grad_locations: Tensor, grad_weights: Tensor, *,
-                            im2col_step: int) -> None:
-    """Write the gradients of :func:`ms_deform_attn_forward`, with its arguments."""
-    with torch.enable_grad():
-        leaves = [each.detach().requires_grad_() for each in (value, locations, weights)]
-        output = _deformable(leaves[0], shapes, *leaves[1:])
-    gradients = torch.autograd.grad(output, leaves, grad_output)
-    for written, gradient in zip((grad_value, grad_locations, grad_weights), gradients,
-                                 strict=True):
-        written.copy_(gradient)
-
-
-def _deformable(value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
-    return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights).to(value.dtype)
-
-
 OPS = {op.__name__: op for op in (nms, roi_align_forward, roi_align_backward,
-                                  sigmoid_focal_loss_forward, sigmoid_focal_loss_backward,
-                                  ms_deform_attn_forward, ms_deform_attn_backward)}
+                                  sigmoid_focal_loss_forward, sigmoid_focal_loss_backward)}

@@ -50,7 +50,7 @@ def test_file(path):
         for name in imports(tree):
             if name.startswith('denseclip_mm.'):
                 assert name.split('.')[1] in [own, *BELOW[own]], f'{own} <- {name}'
-    if own in ('text', 'clip', 'files', 'positions', 'torchscript') or (
+    if own in ('text', 'clip', 'files', 'ops', 'positions', 'torchscript') or (
             own == 'backbones' and path.name != 'aligned.py'):
         assert not any(name.startswith('mm') for name in imports(tree)), 'knows open_clip alone'
     for node in ast.walk(tree):

@@ -24,7 +24,7 @@ from denseclip_mm.models.aggregation_head import CostAggregationHead
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS
 from pretend import pretend_gpu
 from torch import nn
 
@@ -99,7 +99,6 @@ def compare(path: str, folder: str) -> str:
     for device in ('cpu', 'pretend:0'):
         with torch.no_grad() if device == 'cpu' else pretend_gpu():
             found.append([*starts(path, device), *serves(path, checkpoint, device)])
-    init_default_scope('mmseg')
     differing = [place for place, (a, b) in enumerate(zip(*found, strict=True))
                  if not np.allclose(a, b, rtol=1e-3, atol=1e-4)]
     return f'{differing} of {len(found[0])} differ' if differing else 'equal'

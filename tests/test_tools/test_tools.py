@@ -103,8 +103,12 @@ def test_time_and_memory_of_configs(tmp_path, small_demo, load_tool, monkeypatch
         ['`a.py`', '3 x 64 x 64'], ['`b.py`', '8 x 128 x 128'], ['`c.py`', '3 x 64 x 64']]
     numbers = [[cell != '-' for cell in each[2:]] for each in cells]
     assert numbers == [[True, False, True, False], [False, False, True, False], [False] * 4]
-    with pytest.raises(SystemExit):
-        tool.main(['other'])
+    for words, message in ((['other'], "invalid choice: 'other'"),
+                           (['--repeats', '0'], '--repeats is at least 1, got 0'),
+                           (['--device', 'cpu', '--amp'], 'is for a GPU, and the device is cpu')):
+        with pytest.raises(SystemExit):
+            tool.main(words)
+        assert message in capsys.readouterr().err.splitlines()[-1]
 
     (folder / 'a.py').write_text(f'{small_demo}optim_wrapper = dict(optimizer=dict(lr=1e30))\n')
     with pytest.raises(SystemExit, match=r'error: .*a\.py: .* is .*nan'):
@@ -385,7 +389,7 @@ def test_bytes_of_a_matrix_product(load_tool):
     a, b = torch.zeros(3, 5), torch.zeros(5, 7, dtype=torch.float)
     with load_tool('analysis_tools/benchmark_measure').ByteCounter() as moved:
         (a.T.T @ b).view(21)  # views move nothing
-    assert moved.total == 4 * (3 * 5 + 5 * 7 + 3 * 7)
+    assert moved.total == 4 * (3 * 5 + 5 * 7 + 3 * 7) and moved.operators == 1
 
 
 @pytest.mark.parametrize('length', [None, 77])

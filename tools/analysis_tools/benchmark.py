@@ -10,8 +10,8 @@ own counter, or the resident set, above what was there before the variant was bu
 floating-point operations and operators, as PyTorch counts them while the variant runs; a GPU is
 told of each operator. Weights are random: they cost what pretrained ones cost. The bytes are those
 that the operators of PyTorch read and write, one after the other, nothing fused and nothing kept in
-a cache. With ``--peaks`` the table says how
-long a device of so many TFLOP/s and TB/s takes at least, by operations and by bytes:
+a cache. With ``--peaks`` the table says how long a device of so many TFLOP/s and TB/s takes at
+least, by operations and by bytes:
 
 python tools/analysis_tools/benchmark.py --device cuda --batch-size 4 --peaks 495 3.35  # H100, TF32
 """
@@ -33,7 +33,7 @@ from denseclip_mm.text import DiscreteContext
 
 import open_clip
 import torch
-from benchmark_measure import Variants, run_case, table
+from benchmark_measure import Variants, check_measuring, run_case, table
 from benchmark_steps import Bench, EmbeddingsUnused, PaddedTextTower
 from mmengine.registry import init_default_scope
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -154,6 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='of the device: adds the floors to the table')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='folder')
     args = parser.parse_args(argv)
+    check_measuring(parser, args)
     init_default_scope('mmseg')
     for module in (PaddedTextTower, EmbeddingsUnused):
         MODELS.register_module(module=module)

@@ -4,6 +4,7 @@ import ctypes
 import gc
 import statistics
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,14 @@ from tqdm import tqdm
 
 Step = Callable[[], None]
 Variants = dict[str, Callable[[], Step]]  # what to build, and then to run
+
+
+def check_measuring(parser: ArgumentParser, args: Namespace) -> None:
+    """Refuse ``--repeats`` below 1, and as ``--device`` a GPU where there is none."""
+    if args.repeats < 1:
+        parser.error(f'--repeats is at least 1, got {args.repeats}')
+    if args.device.startswith('cuda') and not torch.cuda.is_available():
+        parser.error(f'the device is {args.device}, but there is no GPU; leave it out')
 
 
 class ByteCounter(TorchDispatchMode):
@@ -101,8 +110,7 @@ def run_case(variants: Variants, repeats: int, device: torch.device,
         flops, moved, operators = count(step)
         rows.append(dict(variant=name, seconds=statistics.median(seconds[name]),
                          spread=(max(seconds[name]) - min(seconds[name])) / 2,
-                         memory=memory[name], flops=flops, bytes=moved,
-                         operators=operators))
+                         memory=memory[name], flops=flops, bytes=moved, operators=operators))
     return [{**row, **{f'{key}_ratio': row[key] / rows[0][key] if rows[0][key] else 0.0
                        for key in ('seconds', 'memory', 'flops')}} for row in rows]
 

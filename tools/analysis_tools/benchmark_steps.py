@@ -70,6 +70,24 @@ class EmbeddingsUnused(FPN):
         return super().forward(inputs[:-1])
 
 
+def build(cfg: Config, device: torch.device) -> torch.nn.Module:
+    """The model of a config with random weights, on a device."""
+    torch.manual_seed(0)
+    with device:
+        model = MODELS.build(cfg.model)
+    return revert_sync_batchnorm(model).to(device)
+
+
+def random_samples(count: int, size: tuple[int, int], num_classes: int) -> list[SegDataSample]:
+    """Labels in patches of 8 pixels."""
+    height, width = size
+    labels = np.random.default_rng(0).integers(
+        0, num_classes, (count, height // 8, width // 8)).repeat(8, 1).repeat(8, 2)
+    return [SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(each)[None]),
+                          metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size))
+            for each in labels]
+
+
 class Bench:
     """Builds the variants, with the options of the command line.
 
@@ -100,10 +118,7 @@ class Bench:
             **({'model.neck.text_encoder.pretrained': None} if 'text_encoder' in cfg.model.neck
                else {}), **(changes or {})})
         size = self.image_size or cfg.model.data_preprocessor.size[0]
-        torch.manual_seed(0)
-        with self.device:
-            model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        model = model.to(self.device, memory_format=layout or self.layout)
+        model = build(cfg, self.device).to(memory_format=layout or self.layout)
         if self.compile:
             model.compile()
         return model, size
@@ -113,11 +128,7 @@ class Bench:
         """Random images and labels (150 classes, in patches of 8 pixels)."""
         rng = np.random.default_rng(0)
         images = torch.from_numpy(rng.standard_normal((count, 3, size, size), np.float32))
-        labels = rng.integers(0, 150, (count, size // 8, size // 8)).repeat(8, 1).repeat(8, 2)
-        samples = [SegDataSample(
-            gt_sem_seg=PixelData(data=torch.from_numpy(each)[None].to(self.device)),
-            metainfo=dict(img_shape=(size, size), ori_shape=(size, size), pad_shape=(size, size)))
-            for each in labels]
+        samples = [each.to(self.device) for each in random_samples(count, (size, size), 150)]
         return images.to(self.device, memory_format=layout or self.layout), samples
 
     def autocast(self, amp: torch.dtype | None) -> torch.autocast:

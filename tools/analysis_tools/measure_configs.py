@@ -12,72 +12,48 @@ built without files that are not here has a dash.
 """
 
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import denseclip_mm  # noqa: F401 (first: it repairs what mmseg's import needs)
 from denseclip_mm.apis.mistakes import one_line, tool_parser
 
-import numpy as np
 import torch
+from benchmark_measure import Step, check_measuring, measure_time
+from benchmark_steps import build, random_samples
 from list_configs import ROOT, crop_size
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.structures import PixelData
-from mmseg.structures import SegDataSample
-from torch import nn
+from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
 HEADER = ('| config | images x size | training, ms | GB | test of one image, ms | GB |\n'
           '| --- | --- | --- | --- | --- | --- |')
 
 
-def labelled_images(cfg: Config, count: int, num_classes: int) -> dict[str, list]:
+def labelled_images(cfg: Config, count: int, num_classes: int) -> dict[str, Any]:
     """Random images of the crop's size, labelled as mmseg's or mmdet's data are."""
     height, width = crop_size(cfg)
     if cfg.default_scope == 'mmdet':
         from mmdet.testing import demo_mm_inputs
         return demo_mm_inputs(count, (3, height, width), num_items=[7] * count,
                               num_classes=num_classes, with_mask=True)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, 3, height, width), np.uint8)
-    labels = rng.integers(0, num_classes, (count, 1, height // 8, width // 8)).repeat(8, 2)
-    shape = (height, width)
-    return dict(
-        inputs=[torch.from_numpy(image) for image in images],
-        data_samples=[SegDataSample(
-            gt_sem_seg=PixelData(data=torch.from_numpy(each)),
-            metainfo=dict(img_shape=shape, ori_shape=shape)) for each in labels.repeat(8, 3)])
+    images = torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8)
+    return dict(inputs=list(images),
+                data_samples=random_samples(count, (height, width), num_classes))
 
 
-def build(cfg: Config, device: str) -> nn.Module:
-    """The model of a config with random weights, on a device."""
-    init_default_scope(cfg.default_scope)
-    torch.manual_seed(0)
-    with torch.device(device):
-        model = MODELS.build(cfg.model)
-    return revert_sync_batchnorm(model).to(device)
-
-
-def measured(step: Callable[[], Any], repeats: int, device: torch.device) -> str:
+def measured(step: Step, repeats: int, device: torch.device) -> str:
     """Cells of a table: median ms, and GB at the peak where the device is a GPU."""
     is_gpu = device.type == 'cuda'
     if is_gpu:
         torch.cuda.reset_peak_memory_stats(device)
-    seconds = []
-    for _ in range(repeats + 2):  # two to warm up
-        started = time.perf_counter()
-        step()
-        if is_gpu:
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
+    step()  # to warm up; what comes next does so once more
+    seconds = measure_time({'': step}, repeats, device, tqdm(disable=True))['']
     memory = f'{torch.cuda.max_memory_allocated(device) / 1e9:.1f}' if is_gpu else '-'
-    return f'{1e3 * statistics.median(seconds[2:]):.0f} | {memory}'
+    return f'{1e3 * statistics.median(seconds):.0f} | {memory}'
 
 
 def row(path: Path, device: torch.device, amp: bool, repeats: int) -> str:
@@ -89,8 +65,9 @@ def row(path: Path, device: torch.device, amp: bool, repeats: int) -> str:
     cfg = Config.fromfile(path)
     height, width = crop_size(cfg)
     count = cfg.train_dataloader.batch_size
+    init_default_scope(cfg.default_scope)
     try:
-        model = build(cfg, str(device))
+        model = build(cfg, device)
     except FileNotFoundError:
         return f'| `{path.name}` | {count} x {height} x {width} | - | - | - | - |'
     head = model.decode_head if cfg.default_scope == 'mmseg' else (
@@ -99,7 +76,8 @@ def row(path: Path, device: torch.device, amp: bool, repeats: int) -> str:
     training = '- | -'
     if any(parameter.requires_grad for parameter in model.parameters()):
         if amp:
-            cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+            cfg.optim_wrapper.type = 'AmpOptimWrapper'
+            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
         optim_wrapper = build_optim_wrapper(model.train(), cfg.optim_wrapper)
 
         def train() -> None:
@@ -126,6 +104,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument('--repeats', type=int, default=10)
     args = parser.parse_args(argv)
+    check_measuring(parser, args)
+    if args.amp and not args.device.startswith('cuda'):
+        parser.error(f'--amp is for a GPU, and the device is {args.device}; leave it out')
     MMLogger.get_instance('mmengine').setLevel('ERROR')  # each parameter has its lines
     with one_line(args.traceback):
         for name in args.folders or folders:
