@@ -707,7 +707,7 @@ def test_model_index():
             assert data.get('Iterations') == cfg.train_cfg.get('max_iters')
             assert data.get('Epochs') == cfg.train_cfg.get('max_epochs')
             if 'Crop Size' in data:
-                assert data['Crop Size'] == list(cfg.crop_size)
+                assert data['Crop Size'] == str(cfg.crop_size)
             assert {result['Dataset'] for result in each['Results']} == {data['Training Data']}
             listed[each['Config']] = [figure for result in each['Results']
                                       for figure in result['Metrics'].values()]

@@ -172,6 +172,8 @@ def test_every_config_is_in_the_index_of_its_folder() -> None:
             assert model['Name'] == Path(model['Config']).stem
             assert model['In Collection'] in collections
             assert 'Weights' not in model  # none are published in this layout
+            for value in model.get('Metadata', {}).values():  # `mim search` joins lists as text
+                assert not isinstance(value, list) or all(isinstance(each, str) for each in value)
             cfg = Config.fromfile(mim / model['Config'])
             if (trained := model.get('Metadata', {}).get('Training Data')) in data:
                 dataset = cfg.train_dataloader.dataset
@@ -179,3 +181,5 @@ def test_every_config_is_in_the_index_of_its_folder() -> None:
     configs = [path.relative_to(ROOT).as_posix() for path in (ROOT / 'configs').glob('*/*.py')
                if path.parent.name != '_base_']
     assert sorted(listed) == sorted(configs)
+    names = [path.name for path in (ROOT / 'configs').rglob('*.py')]
+    assert len(set(names)) == len(names)  # `mim train` finds a config by its file's name alone

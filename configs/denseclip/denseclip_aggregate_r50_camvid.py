@@ -1,6 +1,6 @@
 # DenseCLIP with a decode head that answers any names, CLIP RN50, CamVid.
 _base_ = [
-    '../_base_/models/denseclip_aggregate_r50.py', '../_base_/datasets/camvid_512x512.py',
+    '../_base_/models/model_denseclip_aggregate_r50.py', '../_base_/datasets/camvid_512x512.py',
     '../_base_/schedules/schedule_4k.py', '../_base_/default_runtime.py'
 ]
 model = dict(

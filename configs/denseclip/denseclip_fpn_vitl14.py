@@ -1,7 +1,7 @@
 # DenseCLIP, ViT-L/14 of DFN-2B, ADE20K. The maps have strides of 3.5, 7, 14 and 28 pixels, which
 # are to each other as the 4, 8, 16 and 32 that the head is told.
 _base_ = [
-    '../_base_/models/denseclip_fpn_vitb16.py', '../_base_/datasets/ade20k_504x504.py',
+    '../_base_/models/model_denseclip_fpn_vitb16.py', '../_base_/datasets/ade20k_504x504.py',
     '../_base_/schedules/schedule_80k.py', '../_base_/default_runtime.py'
 ]
 model = dict(

@@ -1,6 +1,6 @@
 # DenseCLIP's Mask R-CNN on 200 labelled scenes.
 _base_ = [
-    '../_base_/models/denseclip_mask_rcnn_scenes.py', '../_base_/datasets/things.py',
+    '../_base_/models/model_denseclip_mask_rcnn_scenes.py', '../_base_/datasets/things.py',
     '../_base_/schedules/schedule_things.py', '../_base_/detection_runtime.py'
 ]
 model = dict(neck=dict(class_names=_base_.base_things))

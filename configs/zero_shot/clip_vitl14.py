@@ -1,6 +1,6 @@
 # Zero-shot ViT-L/14 of DFN-2B on ADE20K, with neighbour attention.
 _base_ = [
-    '../_base_/models/clip_score_map_r50.py', '../_base_/datasets/ade20k_504x504.py',
+    '../_base_/models/model_clip_score_map_r50.py', '../_base_/datasets/ade20k_504x504.py',
     '../_base_/schedules/schedule_coop.py', '../_base_/default_runtime.py'
 ]
 model = dict(

@@ -1,6 +1,6 @@
 # The demo CLIP's image tower and a small Mask R-CNN, without language. The last three maps have
 # cells of 8 pixels: each level has anchors of one size.
-_base_ = './clip_mask_rcnn_r50.py'
+_base_ = './model_clip_mask_rcnn_r50.py'
 model = dict(
     backbone=dict(
         model='DemoCLIP',

@@ -1,6 +1,6 @@
 # CLIP RN50 as it is, frozen, segmenting by its score map alone. Value-value attention was the best
 # on scenes, with the demo CLIP; it has not been measured with this one.
-_base_ = './clip_fpn_r50.py'
+_base_ = './model_clip_fpn_r50.py'
 model = dict(
     backbone=dict(with_embeddings=True, frozen_stages=5, dense_embedding='value-value'),
     neck=dict(

@@ -1,5 +1,5 @@
 # The head for any names on ViT-B/16, whose score map has cells of 16 pixels.
-_base_ = './denseclip_fpn_vitb16.py'
+_base_ = './model_denseclip_fpn_vitb16.py'
 model = dict(
     neck=dict(score_map_index=None),
     decode_head=dict(

@@ -1,5 +1,5 @@
 # DenseCLIP: the baseline, its neck wrapped by the language branch, and the loss on the score map.
-_base_ = './clip_mask_rcnn_r50.py'
+_base_ = './model_clip_mask_rcnn_r50.py'
 model = dict(
     type='ScoreMapDetector',
     detector='MaskRCNN',

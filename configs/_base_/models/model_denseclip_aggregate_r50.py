@@ -1,5 +1,5 @@
 # DenseCLIP with a decode head for any names: no score map joins the FPN, the head sharpens it.
-_base_ = './denseclip_fpn_r50.py'
+_base_ = './model_denseclip_fpn_r50.py'
 model = dict(
     neck=dict(score_map_index=None),
     decode_head=dict(

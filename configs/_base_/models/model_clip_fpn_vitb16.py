@@ -1,5 +1,5 @@
 # CLIP's ViT-B/16 and a semantic FPN, without language.
-_base_ = './clip_fpn_r50.py'
+_base_ = './model_clip_fpn_r50.py'
 model = dict(
     data_preprocessor=dict(size=(640, 640)),
     backbone=dict(

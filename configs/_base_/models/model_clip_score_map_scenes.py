@@ -1,5 +1,5 @@
 # CLIP as it is, frozen, segmenting by its score map alone: zero-shot, and the base of CoOp, CoCoOp.
-_base_ = './clip_fpn_scenes.py'
+_base_ = './model_clip_fpn_scenes.py'
 model = dict(
     # the best of the three on scenes that no figure of the docs is of
     backbone=dict(with_embeddings=True, frozen_stages=5, dense_embedding='value-value'),
