@@ -5,6 +5,6 @@ RUN apt-get update && apt-get install --yes --no-install-recommends libgl1 libgl
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /work
 COPY . .
-RUN pip install --no-cache-dir --constraint constraints.txt --editable '.[openmmlab,onnx]'
+RUN pip install --no-cache-dir --constraint constraints.txt --editable '.[openmmlab,mmdet,onnx]'
 ENTRYPOINT ["denseclip-mm"]
 CMD ["--help"]

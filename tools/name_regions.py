@@ -18,7 +18,8 @@ from typing import Any
 
 from denseclip_mm.apis import Predictor
 from denseclip_mm.apis.colour_prompts import Colours, search_colours
-from denseclip_mm.apis.mistakes import checkpoint_or_none, one_line, tool_parser
+from denseclip_mm.apis.command_line import checkpoint_or_none, tool_parser
+from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.pictures import read_image
 from denseclip_mm.apis.region_masks import read_coco_boxes, read_label_map, read_regions
 from denseclip_mm.apis.regions import WAYS, assign_regions, draw_regions

@@ -24,7 +24,8 @@ from functools import partial
 from pathlib import Path
 
 from denseclip_mm.apis import Detection, Prediction, Predictor
-from denseclip_mm.apis.mistakes import checkpoint_or_none, one_line, tool_parser
+from denseclip_mm.apis.command_line import checkpoint_or_none, tool_parser
+from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.prediction import with_other
 from denseclip_mm.apis.towers import what_it_knows
 from denseclip_mm.files import whole_file

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from denseclip_mm.apis.checkpoint import load_checkpoint, newest_checkpoint, plain_model
-from denseclip_mm.apis.config import check_data, launch_on_cpu, load_config, parse_launched
-from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.apis.command_line import launch_on_cpu, parse_launched, tool_parser
+from denseclip_mm.apis.config import check_data, load_config
+from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.engine.quiet_runner import QuietRunner
 
 from mmengine.config import Config

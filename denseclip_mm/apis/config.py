@@ -1,21 +1,22 @@
 """Reading a config for the tools, with the mistakes that cost hours named at once."""
 
-import os
 import warnings
-from argparse import ArgumentError, ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from copy import deepcopy
 from importlib.util import find_spec
+from inspect import signature
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from denseclip_mm.apis.mistakes import did_you_mean
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_detector import NO_MMDET
 from denseclip_mm.models.vocabulary import clean_name
 
-import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import MODELS
+from mmengine.runner import Runner
 from mmseg.apis import init_model
 from mmseg.registry import DATASETS
 from torch import nn
@@ -27,42 +28,7 @@ _KINDS = {  # of what mmengine takes for granted
     list: ('custom_hooks', 'vis_backends', 'test_pipeline', 'tta_pipeline'),
     str: ('work_dir', 'load_from', 'default_scope'),
 }
-
-
-class Options(DictAction):
-    """mmengine's ``--cfg-options``; commas and spaces in a path that is there belong to it."""
-
-    @staticmethod
-    def _parse_iterable(val: str) -> Any:
-        return val if os.sep in val and Path(val).exists() else DictAction._parse_iterable(val)
-
-    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any,
-                 option_string: str | None = None) -> None:
-        """Read KEY=VALUE words; what is none ends in the usage."""
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except (AssertionError, ValueError):
-            raise ArgumentError(self, f'expected KEY=VALUE, got {" ".join(values)}') from None
-
-
-def parse_launched(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
-    """Read the command line of a tool that launchers start (torchrun, slurm, mpi).
-
-    Adds the options of such tools: ``--cfg-options``, ``--launcher``, ``--local_rank``.
-
-    Args:
-        parser: has the tool's own options.
-        argv: the words of the command line; None for those of this process.
-    """
-    parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
-                        help='override entries of the config, for example '
-                        'train_dataloader.batch_size=8')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help='set by launchers')
-    args = parser.parse_args(argv)
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+_ENTRIES = {*signature(Runner.__init__).parameters, *chain(*_KINDS.values())}
 
 
 def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
@@ -79,7 +45,8 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
 
     Raises:
         FileNotFoundError: if there is no such config.
-        ValueError: if it is another kind of file, or an entry is of a kind that it cannot be.
+        ValueError: if it is another kind of file, an entry cannot be of that kind, or an option is
+            of no entry and spelt nearly like one.
 
     Examples:
         >>> cfg = load_config('configs/demo/zero_shot_scenes.py', launcher='none', work_dir=None,
@@ -95,6 +62,10 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
         raise ValueError(f'{path!r} is no config, which ends with .py, .json, .yaml or .yml')
     cfg = Config.fromfile(path)
     cfg.launcher = launcher
+    known = _ENTRIES.union(cfg)
+    for entry in {key.partition('.')[0] for key in options or {}} - known:
+        if meant := did_you_mean(entry, known, cutoff=0.8):
+            raise ValueError(f'there is no {entry!r} in the config{meant}')
     cfg.merge_from_dict(options or {})
     if work_dir is not None:
         cfg.work_dir = work_dir
@@ -185,7 +156,7 @@ def build_model(cfg: Config, device: str) -> nn.Module:
     """The segmentor or detector of a config, by mmseg or mmdet: random, in evaluation mode.
 
     Args:
-        cfg: the config, which the model keeps as its ``cfg``.
+        cfg: the config, kept as the model's ``cfg``.
         device: where it goes.
     """
     if cfg.get('default_scope') != 'mmdet':
@@ -226,18 +197,3 @@ def classes_of(model: nn.Module, meta: dict[str, Any]) -> tuple[list[str], list 
             names = [f'class {index}' for index in range(count)]
     colours = [colour_of.get(clean_name(name)) for name in names]
     return names, None if None in colours else [tuple(map(int, colour)) for colour in colours]
-
-
-def launch_on_cpu(cfg: Config) -> None:
-    """Let several processes train without a GPU, where mmengine's launcher would look for one.
-
-    Joins the processes that the launcher started (by the environment variables of
-    ``torch.distributed``) through gloo; mmengine then finds them joined. Does nothing where there
-    is a GPU or a single process.
-    """
-    if cfg.launcher != 'pytorch' or torch.cuda.is_available():
-        return
-    torch.distributed.init_process_group('gloo')
-    cfg.pop('sync_bn', None)  # which is for GPUs
-    cfg.model_wrapper_cfg = dict(
-        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)

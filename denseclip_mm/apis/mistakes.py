@@ -7,8 +7,7 @@ called with the entry, or is a method of what was built from it.
 
 import re
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from inspect import signature
@@ -43,24 +42,15 @@ class FirstIteration(Hook):
     after_test_iter = after_train_iter
 
 
-def tool_parser(description: str) -> ArgumentParser:
-    """The command line of a tool, with the option ``--traceback`` of :func:`one_line`."""
-    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument('--traceback', action='store_true',
-                        help='show where in the code an error was met')
-    return parser
-
-
-def checkpoint_or_none(word: str) -> str | None:
-    """The checkpoint of a command line: ``none`` is the word for no checkpoint in every tool.
+def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
+    """The end of a message: which of the known words is spelt nearly like this one, if any.
 
     Examples:
-        >>> parser = tool_parser('')
-        >>> _ = parser.add_argument('checkpoint', type=checkpoint_or_none)
-        >>> parser.parse_args(['none']).checkpoint is None
-        True
+        >>> did_you_mean('modl', ['model', 'train_cfg'])
+        "; did you mean 'model'?"
     """
-    return None if word == 'none' else word
+    near = get_close_matches(word, known, 1, cutoff)
+    return f'; did you mean {near[0]!r}?' if near else ''
 
 
 @contextmanager
@@ -159,8 +149,7 @@ def _meant(text: str, frames: list[FrameType]) -> str:
     else:
         parent = build['registry'].parent
         known = {*build['registry'].module_dict, *(parent.module_dict if parent else ())}
-    near = get_close_matches(unknown[1] or unknown[2], known, n=1)
-    return f'; did you mean {near[0]!r}?' if near else ''
+    return did_you_mean(unknown[1] or unknown[2], known)
 
 
 def _line(files: list[str], frames: list[FrameType]) -> str:

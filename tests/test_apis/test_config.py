@@ -1,10 +1,8 @@
-"""What the tools read: command lines of launchers, and data that are not where a config says."""
+"""What the tools read: configs, and data that are not where a config says."""
 
-import os
-from argparse import ArgumentParser
 from pathlib import Path
 
-from denseclip_mm.apis.config import check_data, load_config, parse_launched
+from denseclip_mm.apis.config import check_data, load_config
 
 import pytest
 from mmengine.config import Config
@@ -24,22 +22,6 @@ def test_folders_inside_wrappers(tmp_path: Path) -> None:
     check_data(cfg, 'train_dataloader')
 
 
-@pytest.mark.parametrize(('words', 'rank'), [
-    (['--local_rank', '2'], '2'), (['--local-rank=3'], '3'), ([], '0')])
-@pytest.mark.parametrize('given', [None, '7'])
-def test_command_lines_of_launchers(words: list[str], rank: str, given: str | None,
-                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rank that the environment has stands."""
-    monkeypatch.setenv('LOCAL_RANK', 'of another run')
-    monkeypatch.delenv('LOCAL_RANK')
-    if given is not None:
-        monkeypatch.setenv('LOCAL_RANK', given)
-    args = parse_launched(ArgumentParser(), [
-        *words, '--launcher', 'pytorch', '--cfg-options', 'a.b=1', 'c=[2,3]'])
-    assert args.launcher == 'pytorch' and args.cfg_options == {'a.b': 1, 'c': [2, 3]}
-    assert os.environ['LOCAL_RANK'] == (given or rank)
-
-
 @pytest.mark.parametrize(('text', 'message'), [
     ('model = 3', 'model has to be a dict, got 3'),
     ("val_dataloader = 'val'", "val_dataloader has to be a dict, got 'val'"),
@@ -54,6 +36,29 @@ def test_values_of_a_wrong_kind(tmp_path: Path, text: str, message: str) -> None
         load_config(str(path), options=None, launcher='none', work_dir=None)
 
 
+@pytest.mark.parametrize(('option', 'message'), [
+    ('modl.backbone.model', "there is no 'modl' in the config; did you mean 'model'"),
+    ('randomnes.seed', "there is no 'randomnes' in the config; did you mean 'randomness'"),
+    ('crop_sizes', "there is no 'crop_sizes' in the config; did you mean 'crop_size'"),
+])
+def test_an_option_of_an_entry_that_is_not_there(tmp_path: Path, option: str,
+                                                 message: str) -> None:
+    """It would change nothing, and the run would be another than its user thinks."""
+    path = tmp_path / 'config.py'
+    path.write_text('crop_size = (64, 64)\nmodel = dict()')
+    with pytest.raises(ValueError, match=message):
+        load_config(str(path), options={option: 3}, launcher='none', work_dir=None)
+
+
+@pytest.mark.parametrize('option', ['compile', 'sync_bn', 'randomness.seed', 'tta_model.type',
+                                    'auto_scale_lr.enable', 'find_unused_parameters', 'my_own'])
+def test_options_may_add_entries(tmp_path: Path, option: str) -> None:
+    path = tmp_path / 'config.py'
+    path.write_text('model = dict()\ntest_pipeline = []')
+    cfg = load_config(str(path), options={option: 3}, launcher='none', work_dir=None)
+    assert cfg.get(option.partition('.')[0]) in (3, {option.partition('.')[2]: 3})
+
+
 @pytest.mark.parametrize(('dataset', 'message'), [
     (None, r'train_dataloader\.dataset has to be a dict, got None'),
     (dict(data_root=['a', 'b']), r"dataset\.data_root has to be a str, got \['a', 'b'\]"),
@@ -66,16 +71,3 @@ def test_datasets_of_a_wrong_kind(dataset: object, message: str) -> None:
 
 def test_splits_that_are_not_there() -> None:
     check_data(Config(dict(val_dataloader=None)), 'val_dataloader', 'test_dataloader')
-
-
-def test_paths_with_commas_and_spaces(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """One that is there is one path; what is no KEY=VALUE ends in the usage."""
-    folder = tmp_path / 'my data, labelled'
-    folder.mkdir()
-    read = parse_launched(ArgumentParser(), ['--cfg-options', f'a={folder}', f'b={folder}/x'])
-    assert read.cfg_options == {
-        'a': str(folder), 'b': [str(tmp_path / 'mydata'), 'labelled/x']}
-    for faulty in ('a', 'a=[1,'):
-        with pytest.raises(SystemExit):
-            parse_launched(ArgumentParser(), ['--cfg-options', faulty])
-        assert f'expected KEY=VALUE, got {faulty}' in capsys.readouterr().err

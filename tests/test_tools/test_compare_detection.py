@@ -57,8 +57,3 @@ def test_a_run_is_in_the_table(tool, tmp_path, monkeypatch):
         assert any('"coco/segm_mAP"' in text for text in logged)
         cfg = Config.fromfile(folder / f'{name}.py')
         assert cfg.train_dataloader.dataset.ann_file == 'scene://128/things-10-3.json'
-
-
-def test_a_mistake_is_one_line(run_tool, tmp_path):
-    done = run_tool('demo/compare_detection', '--scenes', '0', cwd=tmp_path)
-    assert done.stderr == 'error: --scenes takes numbers from 1 on, not 0\n'

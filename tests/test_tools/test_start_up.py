@@ -44,7 +44,7 @@ def test_what_fails(load_tool, monkeypatch, capsys):
         tool.main(['--without', 'colorsys', '--repeats', '1'])
     with pytest.raises(SystemExit, match='2'):
         tool.main(['--repeats', '0'])
-    assert '--repeats is at least 1, got 0' in capsys.readouterr().err
+    assert '--repeats: has to be 1 or more, got 0' in capsys.readouterr().err
     assert len(tool.run([])) == 2
 
 

@@ -104,7 +104,7 @@ def test_time_and_memory_of_configs(tmp_path, small_demo, load_tool, monkeypatch
     numbers = [[cell != '-' for cell in each[2:]] for each in cells]
     assert numbers == [[True, False, True, False], [False, False, True, False], [False] * 4]
     for words, message in ((['other'], "invalid choice: 'other'"),
-                           (['--repeats', '0'], '--repeats is at least 1, got 0'),
+                           (['--repeats', '0'], '--repeats: has to be 1 or more, got 0'),
                            (['--device', 'cpu', '--amp'], 'is for a GPU, and the device is cpu')):
         with pytest.raises(SystemExit):
             tool.main(words)

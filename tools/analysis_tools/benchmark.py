@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 
 import denseclip_mm  # (first: it repairs what mmseg's import needs)
+from denseclip_mm.apis.command_line import positive
 from denseclip_mm.clip import clip_config
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.image_prompts import ConditionalContext, VisualContext
@@ -33,7 +34,7 @@ from denseclip_mm.text import DiscreteContext
 
 import open_clip
 import torch
-from benchmark_measure import Variants, check_measuring, run_case, table
+from benchmark_measure import Variants, check_device, run_case, table
 from benchmark_steps import Bench, EmbeddingsUnused, PaddedTextTower
 from mmengine.registry import init_default_scope
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -144,9 +145,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--cases', nargs='+', metavar='CASE', help='default: all')
-    parser.add_argument('--repeats', type=int, default=5)
-    parser.add_argument('--batch-size', type=int, default=2, help='of training steps')
-    parser.add_argument('--image-size', type=int, help="default: each config's training crop")
+    parser.add_argument('--repeats', type=positive, default=5)
+    parser.add_argument('--batch-size', type=positive, default=2, help='of training steps')
+    parser.add_argument('--image-size', type=positive, help="default: each config's training crop")
     parser.add_argument('--amp', choices=['bfloat16', 'float16'], help='autocast all variants')
     parser.add_argument('--channels-last', action='store_true')
     parser.add_argument('--compile', action='store_true', help='torch.compile the models')
@@ -154,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='of the device: adds the floors to the table')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='folder')
     args = parser.parse_args(argv)
-    check_measuring(parser, args)
+    check_device(parser, args)
     init_default_scope('mmseg')
     for module in (PaddedTextTower, EmbeddingsUnused):
         MODELS.register_module(module=module)

@@ -20,10 +20,8 @@ Step = Callable[[], None]
 Variants = dict[str, Callable[[], Step]]  # what to build, and then to run
 
 
-def check_measuring(parser: ArgumentParser, args: Namespace) -> None:
-    """Refuse ``--repeats`` below 1, and as ``--device`` a GPU where there is none."""
-    if args.repeats < 1:
-        parser.error(f'--repeats is at least 1, got {args.repeats}')
+def check_device(parser: ArgumentParser, args: Namespace) -> None:
+    """Refuse as ``--device`` a GPU where there is none."""
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         parser.error(f'the device is {args.device}, but there is no GPU; leave it out')
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import denseclip_mm  # noqa: F401 (first: it repairs what mmseg's import needs)
-from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.apis.command_line import positive, tool_parser
+from denseclip_mm.apis.mistakes import one_line
 
 import torch
-from benchmark_measure import Step, check_measuring, measure_time
+from benchmark_measure import Step, check_device, measure_time
 from benchmark_steps import build, random_samples
 from list_configs import ROOT, crop_size
 from mmengine.config import Config
@@ -102,9 +103,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='of configs (default: all)')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
-    parser.add_argument('--repeats', type=int, default=10)
+    parser.add_argument('--repeats', type=positive, default=10)
     args = parser.parse_args(argv)
-    check_measuring(parser, args)
+    check_device(parser, args)
     if args.amp and not args.device.startswith('cuda'):
         parser.error(f'--amp is for a GPU, and the device is {args.device}; leave it out')
     MMLogger.get_instance('mmengine').setLevel('ERROR')  # each parameter has its lines

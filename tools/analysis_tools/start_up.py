@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import pairwise
 
+from denseclip_mm.apis.command_line import positive
+
 # What is imported first pays for what others need, too. The collector rests as in our own import.
 STEPS = {
     'Python': 'gc.disable()',
@@ -66,10 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--without', nargs='+', default=[], metavar='PACKAGE',
                         help='hide packages that are used where they are installed')
-    parser.add_argument('--repeats', type=int, default=5, help='processes')
+    parser.add_argument('--repeats', type=positive, default=5, help='processes')
     args = parser.parse_args(argv)
-    if args.repeats < 1:
-        parser.error(f'--repeats is at least 1, got {args.repeats}')
     try:
         runs = [run(args.without) for _ in range(args.repeats)]
     except RuntimeError as error:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from denseclip_mm.apis.command_line import positive
 from denseclip_mm.apis.config import load_config
 from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.open_vocabulary import has_names, view_of
@@ -138,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='CamVid: images/{train,val}, annotations/{train,val}')
     parser.add_argument('--prepared', type=Path, default=Path('data/camvid_lite0'),
                         help='folder that prepare_camvid.py wrote')
-    parser.add_argument('--images', type=int, nargs='+', default=[10, 367],
+    parser.add_argument('--images', type=positive, nargs='+', default=[10, 367],
                         help='training images of a seed')
     args = parser.parse_args(argv)
     with one_line(args.traceback):

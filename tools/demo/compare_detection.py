@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from denseclip_mm.apis.command_line import positive
 from denseclip_mm.apis.config import load_config
 from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.demo.annotations import things_path
@@ -63,12 +64,10 @@ def write_table(runs: dict[Path, tuple]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run all, write OUT/table.md."""
     parser = comparison_parser(__doc__, 'work_dirs/detection')
-    parser.add_argument('--scenes', type=int, nargs='+', default=[20, 200],
+    parser.add_argument('--scenes', type=positive, nargs='+', default=[20, 200],
                         help='labelled scenes of a seed')
     args = parser.parse_args(argv)
     with one_line(args.traceback):
-        if min(args.scenes) < 1:
-            raise ValueError(f'--scenes takes numbers from 1 on, not {min(args.scenes)}')
         runs = {args.out / name / f'scenes{count}-seed{seed}': (
             name, seed, count, args.cfg_options or {})
             for count in args.scenes for name in SYSTEMS for seed in args.seeds}

@@ -13,14 +13,14 @@ score map all of them. Runs that are done are kept; an interrupted one goes on f
 checkpoint.
 """
 
-import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import harmonic_mean
 from typing import Any
 
+from denseclip_mm.apis.command_line import positive
 from denseclip_mm.apis.config import load_config
+from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.open_vocabulary import answer_names
 from denseclip_mm.apis.pictures import draw_grid, paint
 from denseclip_mm.demo.render import BASE_CLASSES, CLASSES, NEW_CLASSES
@@ -31,7 +31,8 @@ from denseclip_mm.models.score_map_head import ScoreMapHead
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from comparison_options import comparison_parser
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 from mmseg.apis import init_model
@@ -214,21 +215,17 @@ def predictions(configs: dict[str, Config]) -> dict[str, list[np.ndarray | None]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run, write OUT/table.md and OUT/grid.png."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/prompts'), help='folder')
+    parser = comparison_parser(__doc__, 'work_dirs/prompts')
     parser.add_argument('--systems', nargs='+', choices=list(TITLES), metavar='CONFIG',
                         default=list(TITLES), help=f'some of {", ".join(TITLES)} (default: all)')
-    parser.add_argument('--scenes', type=int, nargs='+', default=[16],
+    parser.add_argument('--scenes', type=positive, nargs='+', default=[16],
                         help='labelled scenes of a seed')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--jobs', type=int, default=os.cpu_count(),
-                        help='runs at a time, each on one core')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override entries of every config')
     args = parser.parse_args(argv)
     options = args.cfg_options or {}
-    runs = plan(args.systems, args.seeds, args.scenes, args.out, options)
+    with one_line(args.traceback):
+        runs = plan(args.systems, args.seeds, args.scenes, args.out, options)
+        for folder, words in runs.items():
+            read_config(*words[:3], folder, options)
     table = run_to_table(trial, runs, args.jobs, write_table, args.out / 'table.md')
     pictured = {TITLES[words[0]]: read_config(*words[:3], folder, options)
                 for folder, words in reversed(runs.items())}  # the first run of a system last

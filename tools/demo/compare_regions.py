@@ -8,7 +8,6 @@ are asked for by shape alone ('star'), so chance is 25 %. Colours are CPT's as p
 opacities, and those that the prompt search keeps on other scenes.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 
 from denseclip_mm.apis import Predictor
 from denseclip_mm.apis.colour_prompts import Colours, search_colours
+from denseclip_mm.apis.command_line import positive, tool_parser
+from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.regions import assign_regions
 from denseclip_mm.demo.things import draw_things
 from denseclip_mm.files import whole_file
@@ -65,23 +66,23 @@ def accuracy(assign: Callable, scenes: list, one_to_one: bool) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run, write OUT/table.md."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/regions'), help='folder')
-    parser.add_argument('--scenes', type=int, default=60)
+    parser.add_argument('--scenes', type=positive, default=60)
     parser.add_argument('--seed', type=int, default=3, help='of the scenes')
     parser.add_argument('--search-seed', type=int, default=2, help='of those of the prompt search')
     args = parser.parse_args(argv)
-    predictor = Predictor(CONFIG, device='cpu')
-    scenes = [draw_things(args.seed, index) for index in range(args.scenes)]
-    lines = ['| way | regions right | one to one |', '| --- | --- | --- |']
-    for title, assign in tqdm(ways_of(predictor, args.search_seed).items(), unit='way'):
-        cells = [f'{accuracy(assign, scenes, one_to_one):.1f}' for one_to_one in (False, True)]
-        lines.append(f'| {title} | {" | ".join(cells)} |')
-    table = '\n'.join(lines) + '\n'
-    with whole_file(args.out / 'table.md') as part:
-        part.write_text(table)
-    print(f'{table}\nwrote {args.out / "table.md"}')
+    with one_line(args.traceback):
+        predictor = Predictor(CONFIG, device='cpu')
+        scenes = [draw_things(args.seed, index) for index in range(args.scenes)]
+        lines = ['| way | regions right | one to one |', '| --- | --- | --- |']
+        for title, assign in tqdm(ways_of(predictor, args.search_seed).items(), unit='way'):
+            cells = [f'{accuracy(assign, scenes, one_to_one):.1f}' for one_to_one in (False, True)]
+            lines.append(f'| {title} | {" | ".join(cells)} |')
+        table = '\n'.join(lines) + '\n'
+        with whole_file(args.out / 'table.md') as part:
+            part.write_text(table)
+        print(f'{table}\nwrote {args.out / "table.md"}')
 
 
 if __name__ == '__main__':

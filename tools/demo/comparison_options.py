@@ -4,8 +4,7 @@ import os
 from argparse import ArgumentParser
 from pathlib import Path
 
-from denseclip_mm.apis.config import Options
-from denseclip_mm.apis.mistakes import tool_parser
+from denseclip_mm.apis.command_line import Options, positive, tool_parser
 
 
 def comparison_parser(description: str, out: str) -> ArgumentParser:
@@ -18,7 +17,7 @@ def comparison_parser(description: str, out: str) -> ArgumentParser:
     parser = tool_parser(description)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--out', type=Path, default=Path(out), help='folder')
-    parser.add_argument('--jobs', type=int, default=os.cpu_count(),
+    parser.add_argument('--jobs', type=positive, default=os.cpu_count(),
                         help='runs at a time, each on one core')
     parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
                         help='override entries of every config')

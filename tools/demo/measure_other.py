@@ -10,10 +10,11 @@ the class. Prints a line for each threshold, a cosine; "best" are those with the
 first two, and with the largest IoU.
 """
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from denseclip_mm import Predictor
+from denseclip_mm.apis.command_line import positive, tool_parser
+from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.demo.render import CLASSES
 from denseclip_mm.demo.scenes import draw
 
@@ -53,12 +54,13 @@ def measure(predictor: Predictor, scenes: int, seed: int) -> tuple[np.ndarray, .
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--scenes', type=int, default=100)
+    parser = tool_parser(__doc__)
+    parser.add_argument('--scenes', type=positive, default=100)
     parser.add_argument('--seed', type=int, default=5)
     args = parser.parse_args(argv)
-    predictor = Predictor('denseclip_mm::demo/zero_shot_scenes.py', class_names=list(CLASSES))
-    other, named, alone = measure(predictor, args.scenes, args.seed)
+    with one_line(args.traceback):
+        predictor = Predictor('denseclip_mm::demo/zero_shot_scenes.py', class_names=list(CLASSES))
+        other, named, alone = measure(predictor, args.scenes, args.seed)
     print('| cosine | hidden class is other | rest has its name | one name alone, IoU | best |')
     print('| ---: | ---: | ---: | ---: | --- |')
     both = (other + named) / 2

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.mistakes import one_line, tool_parser
+from denseclip_mm.apis.command_line import tool_parser
+from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.files import check_finite, read_state_dict, read_tensors, whole_file
 
 import numpy as np

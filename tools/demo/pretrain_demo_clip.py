@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
+from denseclip_mm.apis.command_line import positive
 from denseclip_mm.backbones import CLIPResNet
 from denseclip_mm.demo.captions import GROUP, render_group
 from denseclip_mm.demo.render import BASE_CLASSES, CLASSES, NEW_CLASSES
@@ -126,9 +127,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('out', type=Path, help='file to write')
-    parser.add_argument('--steps', type=int, default=6000)
+    parser.add_argument('--steps', type=positive, default=6000)
     parser.add_argument('--lr', type=float, default=2e-3, help='peak learning rate')
-    parser.add_argument('--report-every', type=int, default=500, help='steps')
+    parser.add_argument('--report-every', type=positive, default=500, help='steps')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)
 
