@@ -92,6 +92,42 @@ def test_clip_of_transformers(tmp_path, activation):
             assert_close(image.eval()(images)[-1][0], expected_image)
 
 
+def test_a_clip_in_parts(tmp_path, monkeypatch):
+    """As transformers cuts a large one; a folder, its list, and a name on the hub."""
+    model, config = a_clip()
+    model.save_pretrained(tmp_path / 'whole')
+    model.save_pretrained(tmp_path / 'cut', max_shard_size='100KB')
+    index = tmp_path / 'cut/model.safetensors.index.json'
+    parts = sorted(path.name for path in (tmp_path / 'cut').glob('*.safetensors'))
+    assert len(parts) > 2
+    expected = read_weights(config, str(tmp_path / 'whole'))
+    asked = []
+
+    def download(cfg):
+        asked.append(name := cfg['hf_hub'].removeprefix('maker/clip/'))
+        if not (tmp_path / 'cut' / name).is_file():
+            raise FileNotFoundError(name)
+        return str(tmp_path / 'cut' / name)
+
+    monkeypatch.setattr(open_clip, 'download_pretrained', download)
+    for source in (index.parent, index, 'hf-hub:maker/clip'):
+        state = read_weights(config, str(source))
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[key], expected[key]) for key in expected)
+    assert set(parts) < set(asked)
+
+    (index.parent / parts[1]).unlink()
+    with pytest.raises(FileNotFoundError, match=parts[1]):
+        read_weights(config, str(index.parent))
+    for text in ('{}', '[]', '{"weight_map": {}}', '{"weight_map": {"a": 3}}', '{"weight_map',
+                 '{"weight_map": {"a": "../whole/model.safetensors"}}', 'version https://git-lfs',
+                 '[' * 100_000):
+        index.write_text(text)
+        with pytest.raises(ValueError, match=f'{index} is no list of the parts of weights: its '
+                                             'weight_map has to name files beside it'):
+            read_weights(config, str(index))
+
+
 def test_siglip_of_transformers(tmp_path, timm_clip):
     model, config = a_siglip(timm_clip)
     torch.save({f'model.{key}': value for key, value in model.state_dict().items()},

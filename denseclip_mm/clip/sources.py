@@ -1,9 +1,12 @@
 """Where CLIP weights lie: a tag, a file, a folder or a name on the Hugging Face hub."""
 
+import json
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from denseclip_mm.files import UnreadableFileError
 
 import open_clip
 from huggingface_hub import try_to_load_from_cache
@@ -15,8 +18,9 @@ CONFIG = 'open_clip_config.json'
 _OPEN_CLIP = ('open_clip_model.safetensors', 'open_clip_pytorch_model.safetensors',
               'open_clip_pytorch_model.bin')
 _TRANSFORMERS = ('model.safetensors', 'pytorch_model.bin')
+_IN_PARTS = tuple(f'{name}.index.json' for name in _TRANSFORMERS)
 _DESCRIPTIONS = (CONFIG, 'config.json', 'preprocessor_config.json')
-NAMES = (*_OPEN_CLIP, *_TRANSFORMERS)  # in this order
+NAMES = (*_OPEN_CLIP, *_TRANSFORMERS, *_IN_PARTS)  # in this order
 
 
 def is_place(model: Any) -> bool:
@@ -107,6 +111,26 @@ def weights_file(model: str | dict[str, Any], pretrained: str) -> Path:
         f'{model!r} ({", ".join(tags) if tags else "none"}), nor a folder')
 
 
+def parts_of(path: Path) -> list[str]:
+    """The files, beside it, that a large state dict was cut into, if this is the list of them.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is a list that names none, or one that lies elsewhere.
+    """
+    if not path.name.endswith('.index.json'):
+        return []
+    try:
+        parts = sorted(set(json.loads(path.read_bytes())['weight_map'].values()))
+        beside = all(part == Path(part).name for part in parts)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):  # other things
+        parts, beside = [], True
+    if not parts or not beside:
+        raise UnreadableFileError(f'{path} is no list of the parts of weights: its weight_map has '
+                                  'to name files beside it')
+    return parts
+
+
 def tag_of(model: str | dict[str, Any], pretrained: str) -> dict[str, Any]:
     """What open_clip knows of a tag; nothing if it has none of that name."""
     if isinstance(model, str) and open_clip.is_pretrained_cfg(model, pretrained):
@@ -146,7 +170,9 @@ def _fetch(tag: dict[str, Any], model: str, pretrained: str) -> Path:
 
 def _weights_from_hub(name: str) -> Path:
     """The weights of a repository, and what describes them beside them."""
-    path = from_hub(name, (_OPEN_CLIP[-1], _TRANSFORMERS[-1]))  # or its twin of safetensors
+    path = from_hub(name, (_OPEN_CLIP[-1], _TRANSFORMERS[-1], *_IN_PARTS))  # or twins of .bin
+    for part in parts_of(path):
+        from_hub(name, (part, ))
     for description in _DESCRIPTIONS:
         with suppress(FileNotFoundError):  # none has all of them
             from_hub(name, (description, ))

@@ -7,7 +7,7 @@ from typing import Any
 
 from denseclip_mm.clip.config import clip_config, traits
 from denseclip_mm.clip.layouts import to_open_clip
-from denseclip_mm.clip.sources import weights_file
+from denseclip_mm.clip.sources import parts_of, weights_file
 from denseclip_mm.files import UnreadableFileError, check_finite, read_state_dict, reading
 from denseclip_mm.positions import resize_position_table
 from denseclip_mm.torchscript import is_torchscript, read_archive
@@ -32,8 +32,8 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
         model: as in :func:`clip_config`.
         pretrained: a tag of open_clip; a file: OpenAI's ``.pt`` archive, or a state dict by the
             names of open_clip or of Hugging Face's transformers, bare, wrapped or in a checkpoint
-            of a training; a folder with such a file, also as ``'local-dir:FOLDER'``;
-            ``'hf-hub:ORGANISATION/NAME'``; or ``'demo'``, the weights of ``DemoCLIP``.
+            of a training; the list of its parts (``.index.json``); a folder with such a file, also
+            as ``'local-dir:FOLDER'``; ``'hf-hub:ORGANISATION/NAME'``; or ``'demo'``, the weights of ``DemoCLIP``.
         grid: the grid that an image tower's position table is resized to.
         unused: prefixes of weights that the tower was built without.
 
@@ -137,7 +137,9 @@ def read_file(path: str | Path) -> tuple[dict[str, Tensor], bool | None]:
     with reading(path, _WHAT):
         state = read_archive(path) if is_torchscript(path) else None
     if state is None:
-        state, _ = read_state_dict(path, _WHAT)
+        state = {}
+        for part in [path.with_name(name) for name in parts_of(path)] or [path]:
+            state |= read_state_dict(part, _WHAT)[0]
         quick_gelu = True if any(mark in state for mark in _OPENAI_MARKS) else None
     else:  # only OpenAI publishes CLIP this way, always with QuickGELU
         quick_gelu = True
