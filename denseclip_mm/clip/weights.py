@@ -33,7 +33,8 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
         pretrained: a tag of open_clip; a file: OpenAI's ``.pt`` archive, or a state dict by the
             names of open_clip or of Hugging Face's transformers, bare, wrapped or in a checkpoint
             of a training; the list of its parts (``.index.json``); a folder with such a file, also
-            as ``'local-dir:FOLDER'``; ``'hf-hub:ORGANISATION/NAME'``; or ``'demo'``, the weights of ``DemoCLIP``.
+            as ``'local-dir:FOLDER'``; ``'hf-hub:ORGANISATION/NAME'``; or ``'demo'``, the weights of
+            ``DemoCLIP``.
         grid: the grid that an image tower's position table is resized to.
         unused: prefixes of weights that the tower was built without.
 
