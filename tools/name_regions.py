@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis import Predictor
-from denseclip_mm.apis.colour_prompts import Colours, search_colours
+from denseclip_mm.apis.colour_prompts import OPACITIES, Colours, search_colours
 from denseclip_mm.apis.command_line import checkpoint_or_none, tool_parser
 from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.pictures import read_image
@@ -91,12 +91,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--how', choices=WAYS, default='pool', help='(default: %(default)s)')
     parser.add_argument('--one-to-one', action='store_true',
                         help='give each name to one region at most')
-    parser.add_argument('--opacity', type=float, default=Colours().opacity,
+    parser.add_argument('--opacity', type=float,
                         help="of the colours, for --how colour (default: CPT's, 0.5)")
     parser.add_argument('--template', default=Colours().template,
                         help='question for --how colour (default: %(default)r)')
     parser.add_argument('--search-colours', action='store_true',
-                        help='choose colours and opacity by what the model names right')
+                        help='choose colours, and the opacity if none is given, by what the model '
+                        'names right')
     parser.add_argument('--out', type=Path, default=Path('regions'), help='folder')
     parser.add_argument('--device', help='default: a GPU if there is one')
     args = parser.parse_args(argv)
@@ -104,11 +105,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         image = read_image(args.picture)
         masks_RHW = regions_of(args, image.shape[:2])
         names = read_class_names(parse_class_names(args.names))
-        colours = Colours(opacity=args.opacity, template=args.template)
+        if args.search_colours and args.how != 'colour':
+            raise ValueError(f'--search-colours is for --how colour, not {args.how}')
+        opacities = OPACITIES if args.opacity is None else [args.opacity]
+        colours = Colours(opacity=opacities[0], template=args.template)
         model = Predictor(args.config, args.checkpoint,
                           device=args.device).model
         if args.search_colours:
-            colours = search_colours(model, [image], [masks_RHW], names, colours=colours)
+            colours = search_colours(model, [image], [masks_RHW], names, colours=colours,
+                                     opacities=opacities)
             print(f'colours: {", ".join(colours.rgb)}, opacity {colours.opacity:.2f}\n')
         scores_KR, assigned_R = assign_regions(
             model, image, masks_RHW, names, how=args.how, one_to_one=args.one_to_one,

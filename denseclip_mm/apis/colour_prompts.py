@@ -6,6 +6,7 @@ picture, h, w cells of the dense embedding.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 
 from denseclip_mm.apis.region_masks import read_regions
@@ -20,6 +21,7 @@ from torch import Tensor
 # As published with CPT (Yao et al. 2021), which found them by its search.
 _CPT = {'red': (240, 0, 30), 'purple': (155, 50, 210), 'yellow': (255, 255, 25),
         'blue': (0, 10, 255), 'green': (0, 255, 0)}
+OPACITIES = (127 / 255, 0.8, 1.0)  # CPT's, and what the search tries
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,23 @@ class Colours:
             it.
 
     Raises:
-        ValueError: if there is no colour, or the template or the opacity is none.
+        ValueError: if there is no colour, or one of them, the template or the opacity is none.
     """
 
     rgb: Mapping[str, tuple[int, int, int]] = field(default_factory=lambda: dict(_CPT))
-    opacity: float = 127 / 255
+    opacity: float = OPACITIES[0]
     template: str = '{colour} {name}'
 
     def __post_init__(self) -> None:
         """Check the entries."""
+        if not isinstance(self.rgb, Mapping):
+            raise ValueError('colours are a dict of names with red, green and blue, got '
+                             f'{self.rgb!r}')
+        for name, colour in self.rgb.items():
+            if (not isinstance(colour, Sequence | np.ndarray) or len(colour) != 3 or not all(
+                    isinstance(part, Real) and 0 <= part <= 255 for part in colour)):
+                raise ValueError(f'the colour {name!r} is {colour!r}, not red, green and blue in '
+                                 '[0, 255]')
         if not self.rgb or not 0 < self.opacity <= 1:
             raise ValueError(f'regions need colours, and an opacity over 0 and up to 1; got '
                              f'{len(self.rgb)} colours and {self.opacity}')
@@ -59,7 +69,7 @@ class Colours:
 def search_colours(model: EncoderDecoder, pictures: Sequence[np.ndarray | str | Path],
                    regions: Sequence[np.ndarray | Sequence], names: str | Sequence[str], *,
                    colours: Colours | None = None,
-                   opacities: Sequence[float] = (127 / 255, 0.8, 1.0)) -> Colours:
+                   opacities: Sequence[float] = OPACITIES) -> Colours:
     """Keep the colours that the model itself names right, at the opacity where it does so best.
 
     CPT's cross-modal prompt search (section 3.4), by contrast: regions are painted in each colour
@@ -80,9 +90,15 @@ def search_colours(model: EncoderDecoder, pictures: Sequence[np.ndarray | str | 
         are, and of these where the margin to the other colours is the largest.
 
     Raises:
-        ValueError: if the model names none right; see also :func:`assign_regions`.
+        ValueError: if the model names none right, there are not two colours and a picture, or not
+            as many pictures as regions; see also :func:`assign_regions`.
     """
     names, colours = read_class_names(names), colours or Colours()
+    if len(colours.rgb) < 2:
+        raise ValueError(f'a search compares colours, and {", ".join(colours.rgb)} is the only one')
+    if not len(pictures) or len(pictures) != len(regions):
+        raise ValueError(f'a search needs pictures and the regions of each, got {len(pictures)} '
+                         f'pictures and regions of {len(regions)}')
     found: list[tuple[int, float, Colours]] = []
     for tried in (replace(colours, opacity=opacity) for opacity in opacities):
         margins_TC = torch.cat([_margins(model, pixels_of(picture), each, names, tried)
@@ -127,7 +143,7 @@ def score_coloured(model: EncoderDecoder, image: np.ndarray, masks_RHW: np.ndarr
     groups = _groups(masks_RHW, len(colours.rgb))
     seen = look(model, [paint_regions(image, masks_RHW[group], list(colours.rgb.values())[
         :len(group)], colours.opacity) for group in groups])
-    best_PCK = ask(model, colours.questions(names), seen, seen[1]).amax((2, 3)).unflatten(
+    best_PCK = ask(model, colours.questions(names), seen).amax((2, 3)).unflatten(
         1, (len(colours.rgb), -1))
     scores_KR = best_PCK.new_empty((len(names), len(masks_RHW)))
     for picture, group in enumerate(groups):

@@ -43,7 +43,8 @@ def drop_text_tower(model: nn.Module) -> None:
         return
     if neck.prompt.depends_on_image:
         raise ValueError(f'{type(neck.prompt).__name__} asks the text tower anew for every image, '
-                         'so the tower cannot be dropped; export such a model as ONNX')
+                         'so the tower cannot be dropped; export such a model as ONNX, by '
+                         'tools/export.py --formats onnx')
     vocabulary = neck.vocabulary
     if neck.neck is not None and vocabulary is not neck.decoder_vocabulary:
         raise ValueError(f'the decoder takes {len(neck.decoder_vocabulary.names)} score maps, but '

@@ -8,13 +8,12 @@ from typing import Any
 
 from denseclip_mm.apis.open_vocabulary import names_boxes
 from denseclip_mm.apis.prediction import Detection
-from denseclip_mm.apis.region_scores import pool
+from denseclip_mm.apis.region_scores import cells_of_picture, pool
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, masks_to_boxes
 
 _OVERLAP = 0.5  # IoU of boxes of one name, above which the less certain one is left out
 
@@ -46,8 +45,10 @@ def predict(model: nn.Module, image: np.ndarray, inputs_13HW: Tensor, sample: An
         raise ValueError(f'{type(model).__name__} is no detector of boxes')
     found = result.pred_instances
     found = found[found.scores.sort(descending=True, stable=True).indices]
+    if 'masks' in found:
+        found.bboxes = _boxes_of_masks(found.bboxes, found.masks)
     score_map = getattr(model, 'score_map', None)
-    cells_KHW = None if score_map is None else _of_picture(
+    cells_KHW = None if score_map is None else cells_of_picture(
         score_map.float(), sample.img_shape, inputs_13HW.shape[2:])[0]
     if names_boxes(model):
         found.labels = _best_names(cells_KHW, found, image.shape[:2])
@@ -61,15 +62,14 @@ def predict(model: nn.Module, image: np.ndarray, inputs_13HW: Tensor, sample: An
         palette=list(model.dataset_meta['palette']), answers=answers(model))
 
 
-def _of_picture(score_map_1Khw: Tensor, size: tuple[int, int], padded: tuple[int, int]) -> Tensor:
-    """Cells that cover the picture alone, without its padding (below and to the right)."""
-    height, width = (part / whole for part, whole in zip(size, padded, strict=True))
-    cells = score_map_1Khw.shape[2:]
-    grid = F.affine_grid(
-        score_map_1Khw.new_tensor([[[width, 0, width - 1], [0, height, height - 1]]]),
-        [*score_map_1Khw.shape[:2], ceil(height * cells[0]), ceil(width * cells[1])],
-        align_corners=False)
-    return F.grid_sample(score_map_1Khw, grid, padding_mode='border', align_corners=False)
+def _boxes_of_masks(boxes_N4: Tensor, masks_NHW: Tensor) -> Tensor:
+    """The boxes, of their masks where they have no area: SOLO and its like make masks alone."""
+    sizes_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
+    missing_N = (sizes_N2 <= 0).any(1) & masks_NHW.flatten(1).any(1)
+    boxes_N4 = boxes_N4.clone()
+    boxes_M4 = masks_to_boxes(masks_NHW[missing_N]).to(boxes_N4)
+    boxes_N4[missing_N] = boxes_M4 + boxes_M4.new_tensor([0, 0, 1, 1])  # from edge to edge
+    return boxes_N4
 
 
 def _best_names(cells_KHW: Tensor, found: Any, size: tuple[int, int]) -> Tensor:

@@ -11,6 +11,7 @@ map, s cells of the guide along a cell of the score map, H = h * s, W = w * s.
 from collections.abc import Sequence
 from typing import Any
 
+from denseclip_mm.models.maps import checked_tau
 from denseclip_mm.models.piecewise_loss import PiecewiseLoss
 
 import torch
@@ -71,8 +72,8 @@ class CostAggregationHead(PiecewiseLoss, FPNHead):
         norm_cfg, loss_decode, ignore_index, sampler, align_corners: as in mmseg's heads.
 
     Raises:
-        ValueError: if ``score_map_stride`` is no multiple of ``feature_strides[0]``, or
-            ``class_dropout`` is not in [0, 1).
+        ValueError: if ``score_map_stride`` is no multiple of ``feature_strides[0]``,
+            ``class_dropout`` is not in [0, 1), or ``tau`` not over 0.
 
     Examples:
         >>> head = CostAggregationHead(num_classes=30, in_channels=[8], in_index=[0], channels=8,
@@ -102,7 +103,7 @@ class CostAggregationHead(PiecewiseLoss, FPNHead):
                              f'feature_strides[0]={feature_strides[0]}')
         if not 0 <= class_dropout < 1:
             raise ValueError(f'class_dropout={class_dropout} is no share; 0 leaves none out')
-        self.tau = tau
+        self.tau = checked_tau(tau)
         self.class_dropout = class_dropout
         self.entry = nn.Conv2d(2, width, 3, padding=1)
         self.layers = nn.ModuleList(

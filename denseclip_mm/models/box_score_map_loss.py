@@ -6,6 +6,8 @@ Shapes: B images, K classes, N boxes of an image, P cells inside some box; H, W 
 from collections.abc import Sequence
 from typing import Any
 
+from denseclip_mm.models.maps import checked_tau
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,6 +25,9 @@ class BoxScoreMapLoss(nn.Module):
         stride: pixels of a cell that the score map is compared at.
         loss_weight: of the mean over the cells that count and the classes.
 
+    Raises:
+        ValueError: if ``tau`` is not over 0, or ``stride`` under 1.
+
     Examples:
         >>> from mmengine.structures import InstanceData
         >>> loss, score_map = BoxScoreMapLoss(), torch.zeros(1, 3, 4, 4)
@@ -35,7 +40,9 @@ class BoxScoreMapLoss(nn.Module):
 
     def __init__(self, *, tau: float = 0.07, stride: int = 4, loss_weight: float = 1.0) -> None:
         super().__init__()
-        self.tau = tau
+        if stride < 1:
+            raise ValueError(f'stride={stride} is no number of pixels')
+        self.tau = checked_tau(tau)
         self.stride = stride
         self.loss_weight = loss_weight
 
@@ -51,7 +58,7 @@ class BoxScoreMapLoss(nn.Module):
         Raises:
             ValueError: if a label is not one of the K classes.
         """
-        cells = size[0] // self.stride, size[1] // self.stride
+        cells = max(1, size[0] // self.stride), max(1, size[1] // self.stride)
         logits_BKhw = F.interpolate(score_map.float() / self.tau, cells, mode='bilinear')
         target_BKhw = torch.stack([
             rasterise(each.bboxes / self.stride, each.labels, score_map.shape[1], cells)

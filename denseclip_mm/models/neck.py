@@ -15,7 +15,7 @@ C embedding channels, H, W size of the dense embedding.
 from collections.abc import Sequence
 from typing import Any
 
-from denseclip_mm.models.maps import concatenate, join_unused
+from denseclip_mm.models.maps import checked_tau, concatenate, join_unused, widen
 from denseclip_mm.models.vocabulary import Vocabulary, read_class_names
 from denseclip_mm.text import KeptText
 
@@ -33,9 +33,9 @@ class PixelTextNeck(BaseModule):
         prompt: config of a :class:`denseclip_mm.text.Prompt`.
         class_names: a dataset alias known to mmseg, a file with a name a line, or the names;
             ``a;b`` are synonyms of one class.
-        neck: config of the neck that takes the feature maps. Its ``in_channels[score_map_index]``
-            is that of the backbone; the K score maps are added here. None for heads that take
-            the backbone's own maps.
+        neck: config of the neck that takes the feature maps, or of several in a row. The first's
+            ``in_channels[score_map_index]`` is that of the backbone; the K score maps are added
+            here. None for heads that take the backbone's own maps.
         score_map_index: the feature map that the score map is concatenated to; it has to be of
             the dense embedding's size. None: to none, for a decode head that takes the score map;
             without a neck, too, the score map is the only output.
@@ -48,28 +48,26 @@ class PixelTextNeck(BaseModule):
 
     Raises:
         ValueError: if the class names are faulty (see :func:`read_class_names`), too long for the
-            tower, ``score_map_index`` is no index of the neck's ``in_channels``, or ``synonyms``
-            is none of the three.
+            tower, ``score_map_index`` is no index of the neck's ``in_channels``, ``synonyms`` is
+            none of the three, or ``tau`` is not over 0.
     """
 
     def __init__(self, *, prompt: dict[str, Any], class_names: str | Sequence[str],
-                 neck: dict[str, Any] | None = None, score_map_index: int | None = None,
+                 neck: dict[str, Any] | list[dict[str, Any]] | None = None,
+                 score_map_index: int | None = None,
                  text_encoder: dict[str, Any] | None = None,
                  context_decoder: dict[str, Any] | None = None, gamma: float = 1e-4,
                  tau: float = 1.0, output_score_map: bool = True, synonyms: str = 'best') -> None:
         super().__init__()
         vocabulary = Vocabulary(read_class_names(class_names), synonyms)
-        self.score_map_index, self.tau = score_map_index, tau
+        self.score_map_index, self.tau = score_map_index, checked_tau(tau)
         self.output_score_map = output_score_map
-        self.neck = None
+        self.neck = self.num_maps = None
         if neck is not None:
-            channels = list(neck['in_channels'])
-            if score_map_index is not None:
-                if score_map_index not in range(len(channels)):
-                    raise ValueError(f'score_map_index={score_map_index} is no index of the '
-                                     f"wrapped neck's in_channels={channels}")
-                channels[score_map_index] += len(vocabulary.names)
-            self.neck = MODELS.build({**neck, 'in_channels': channels})
+            first, *rest = neck if isinstance(neck, list) else [neck]
+            wider = widen(first, score_map_index, len(vocabulary.names))
+            self.neck = MODELS.build([wider, *rest] if rest else wider)
+            self.num_maps = len(wider['in_channels'])
         elif score_map_index is not None:
             self.neck = nn.Identity()
         if score_map_index is None and not output_score_map:
@@ -133,8 +131,9 @@ class PixelTextNeck(BaseModule):
             the score map alone.
 
         Raises:
-            ValueError: if the embeddings are not the text tower's size, or the dense embedding is
-                not of the size of feature map ``score_map_index``.
+            ValueError: if the embeddings are not the text tower's size, the dense embedding is not
+                of the size of feature map ``score_map_index``, or the wrapped neck takes another
+                number of maps.
         """
         maps, (image_BC, dense_BCHW) = list(inputs[:-1]), inputs[-1]
         self.check_embed_dim(dense_BCHW.shape[1])
@@ -145,8 +144,8 @@ class PixelTextNeck(BaseModule):
         score_map = self.score_map(self.decoder_vocabulary, tokens_BNC, dense_BCHW)
         outputs = ()
         if self.neck is not None:
-            outputs = tuple(self.neck(
-                concatenate(maps, score_map, self.score_map_index, self.tau)))
+            outputs = tuple(self.neck(concatenate(
+                maps, score_map, self.score_map_index, self.tau, self.num_maps)))
         if not self.output_score_map:
             return outputs
         if self.vocabulary is not self.decoder_vocabulary:

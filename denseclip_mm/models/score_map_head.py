@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from denseclip_mm.models.maps import checked_tau
 from denseclip_mm.models.piecewise_loss import PiecewiseLoss
 
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -23,6 +24,9 @@ class ScoreMapHead(PiecewiseLoss, BaseDecodeHead):
         sampler: config of a pixel sampler.
         align_corners: of the interpolation to the image's size.
 
+    Raises:
+        ValueError: if ``tau`` is not over 0.
+
     Examples:
         >>> import torch
         >>> head = ScoreMapHead(num_classes=3, tau=0.07)
@@ -41,7 +45,7 @@ class ScoreMapHead(PiecewiseLoss, BaseDecodeHead):
             loss_decode=loss_decode or dict(type='CrossEntropyLoss'),
             align_corners=align_corners, init_cfg=None)
         del self.conv_seg
-        self.tau = tau
+        self.tau = checked_tau(tau)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Logits (B, K, H, W) of the neck's outputs.

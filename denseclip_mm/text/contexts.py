@@ -5,6 +5,7 @@ tower, C embedding channels.
 """
 
 from collections.abc import Sequence
+from math import inf
 
 from denseclip_mm.text.prompts import Prompt
 from denseclip_mm.text.tower import CLIPTextTower
@@ -95,7 +96,8 @@ class LearnedContext(ContextPrompt):
 
     Raises:
         ValueError: if an option is not one of the above, ``num_context`` and ``init_words``
-            disagree, or several prompts would start from the same words and stay the same.
+            disagree, several prompts would start from the same words and stay the same, or ``std``
+            is not over 0.
 
     Examples:
         >>> tower = CLIPTextTower(model='DemoCLIP', pretrained='demo')
@@ -112,6 +114,8 @@ class LearnedContext(ContextPrompt):
                  num_context: int | None = None, class_specific: bool = False,
                  class_position: str = 'end', init_words: str | None = None,
                  full_stop: bool = False, std: float = 1.0, num_prompts: int = 1) -> None:
+        if not 0 < std < inf:
+            raise ValueError(f'std={std} is no standard deviation of contexts, which is over 0')
         words = text_encoder.tokenize(init_words) if init_words is not None else None
         if num_context is None:
             num_context = 8 if words is None else len(words)

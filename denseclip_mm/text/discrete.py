@@ -61,6 +61,7 @@ class DiscreteContext(LearnedContext):
         if not isinstance(text_encoder.tokenizer, CLIPTokenizer):
             raise ValueError("DiscreteContext chooses among CLIP's own tokens, and the text tower "
                              f'of {text_encoder.model!r} has others; use LearnedContext')
+        text_encoder.check_vocab_size()
         choices = set(_choices(text_encoder.tokenizer, whole_words))
         is_choice = torch.zeros(text_encoder.vocab_size, dtype=torch.bool)
         is_choice[list(choices)] = True
@@ -81,10 +82,10 @@ class DiscreteContext(LearnedContext):
                 self.contexts.copy_(text_encoder.tower.token_embedding.weight[drawn])
 
     def tokens(self, text_encoder: CLIPTextTower) -> Tensor:
-        """The nearest tokens, (N) or (S, N), by cosine."""
-        with torch.no_grad():
-            table_VD = F.normalize(text_encoder.tower.token_embedding.weight, dim=1)
-            cosines = F.normalize(self.contexts, dim=-1) @ table_VD.T
+        """The nearest tokens, (N) or (S, N), by cosine, under autocast the same as without."""
+        with torch.no_grad(), torch.autocast(self.contexts.device.type, enabled=False):
+            table_VD = F.normalize(text_encoder.tower.token_embedding.weight.float(), dim=1)
+            cosines = F.normalize(self.contexts.float(), dim=-1) @ table_VD.T
             return cosines.masked_fill(~self.is_choice, -torch.inf).argmax(-1)
 
     def vectors(self, text_encoder: CLIPTextTower) -> Tensor:

@@ -108,10 +108,14 @@ class CLIPTextTower(nn.Module):
                 transformers or its files are missing.
         """
         tokens = self.tokenizer.encode(text)
+        self.check_vocab_size()
+        return tokens
+
+    def check_vocab_size(self) -> None:
+        """Raise a ValueError if the tokenizer has more tokens than the tower."""
         if self.tokenizer.vocab_size > self.tower.vocab_size:
             raise ValueError(f'the text tower embeds {self.tower.vocab_size} tokens, but its '
                              f'tokenizer makes {self.tokenizer.vocab_size}; set vocab_size')
-        return tokens
 
     def prompt(self, *parts: list[int]) -> list[int]:
         """Symbols of a prompt: start, the parts one after the other, end."""

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 from denseclip_mm import Detection, Predictor
 from denseclip_mm.apis.config import build_model, classes_of, load_config
-from denseclip_mm.apis.detection import _of_picture
 from denseclip_mm.apis.open_vocabulary import mix_heads
 from denseclip_mm.apis.pictures import distinct_colours
+from denseclip_mm.apis.region_scores import cells_of_picture
 from denseclip_mm.demo.scenes import draw
 
 import numpy as np
@@ -142,7 +142,7 @@ def test_a_padded_picture(files):
     assert given.cells.shape == (5, 13, 16) and given.score_map.shape == (5, 100, 128)
     assert given.masks.shape[1:] == (100, 128) and given.boxes[:, 3].max() <= 100
     ramp = torch.arange(16.)[:, None] + 100 * torch.arange(16.)  # of both places
-    cells = _of_picture(ramp[None, None], (100, 128), (128, 128))[0, 0]
+    cells = cells_of_picture(ramp[None, None], (100, 128), (128, 128))[0, 0]
     rows = ((torch.arange(13) + 0.5) / 13 * 12.5 - 0.5).clamp(min=0)
     torch.testing.assert_close(cells, rows[:, None] + 100 * torch.arange(16.), atol=1e-3, rtol=0)
 
@@ -250,3 +250,28 @@ def test_results_are_coco_s(detection):
     assert first['image_id'] == 'one'
     for entry, mask in zip((first, second), detection.masks, strict=True):
         assert np.array_equal(decode(entry['segmentation']), mask)
+
+
+def test_boxes_of_detectors_that_make_masks_alone(files):
+    """Zeros stand for their boxes; things of one name that lie on each other are still one."""
+    predictor = Predictor(*files('denseclip_mask_rcnn'), device='cpu', class_names=NAMES)
+    stock = type(predictor.model).predict
+
+    def predict(self, *args):
+        result = stock(self, *args)
+        found = result[0].pred_instances[:4]
+        found.bboxes = torch.zeros(4, 4)
+        found.masks = torch.zeros(4, 128, 128, dtype=torch.bool)
+        found.masks[:2, 20:50, 10:90] = True  # twice the same
+        found.masks[2, 100:101, 5:6] = True
+        found.scores = torch.tensor([0.9, 0.8, 0.7, 0.6])
+        result[0].pred_instances = found
+        return result
+
+    type(predictor.model).predict = predict
+    try:
+        found = predictor(IMAGE)
+    finally:
+        type(predictor.model).predict = stock
+    boxes = {tuple(box) for box in found.boxes.tolist()}
+    assert boxes >= {(10, 20, 90, 50), (5, 100, 6, 101)} and len(found.boxes) == 3

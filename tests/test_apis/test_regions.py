@@ -10,7 +10,7 @@ from denseclip_mm.apis import Predictor
 from denseclip_mm.apis.colour_prompts import Colours, _groups, paint_regions, search_colours
 from denseclip_mm.apis.open_vocabulary import answer_names
 from denseclip_mm.apis.region_masks import read_coco_boxes, read_label_map, read_regions
-from denseclip_mm.apis.region_scores import ask
+from denseclip_mm.apis.region_scores import ask, look
 from denseclip_mm.apis.regions import assign_regions
 from denseclip_mm.demo.things import draw_things
 from denseclip_mm.text import CLIPTextTower, grow_trees
@@ -76,6 +76,48 @@ def test_pooling_is_the_mean_of_the_cells(model) -> None:
 
 def _embed(tower: CLIPTextTower, sentence: str) -> torch.Tensor:
     return tower(grow_trees([tower.prompt(tower.tokenize(sentence))]))[0, 0]
+
+
+def test_cells_of_padding_are_no_region(model) -> None:
+    """The picture on twice its side: the cells that pooling and colours take are its own."""
+    image, masks, names = SCENES[0]
+    padding = model.data_preprocessor.test_cfg
+    model.data_preprocessor.test_cfg = dict(size=(256, 256))
+    try:
+        scores = {how: assign_regions(model, image, masks, names, how=how)[0]
+                  for how in ('pool', 'colour')}
+        _, dense_PCHW = look(model, [image, image[::-1]])
+    finally:
+        model.data_preprocessor.test_cfg = padding
+    inputs = model.data_preprocessor(dict(inputs=[torch.from_numpy(
+        image[..., ::-1].transpose(2, 0, 1).copy())]))['inputs']
+    inputs = F.pad(inputs, (0, 128, 0, 128))
+    with torch.no_grad():
+        own_PC, whole_PCHW = model.backbone(inputs)[-1]
+    torch.testing.assert_close(dense_PCHW[:1], whole_PCHW[..., :16, :16], atol=1e-4, rtol=0)
+    seen = own_PC, whole_PCHW[..., :16, :16]
+    shares = torch.from_numpy(masks).float().view(4, 16, 8, 16, 8).mean((2, 4))
+    pooled = torch.einsum('chw,rhw->cr', seen[1][0], shares / shares.sum((1, 2), keepdim=True))
+    expected = ask(model, names, seen, pooled[None, :, None])[0, :, 0]
+    np.testing.assert_allclose(scores['pool'], expected, atol=1e-4)
+    assert scores['colour'].shape == (4, 4)
+
+
+def test_a_region_has_its_score_whatever_others_there_are(model) -> None:
+    """Optimal transport would balance the synonyms over the regions; one alone has their mean."""
+    image, masks, names = SCENES[3]
+    names = [f'{name};five {name};{name} thing' for name in names]
+    synonyms = model.neck.vocabulary.synonyms
+    scores = {}
+    try:
+        for model.neck.vocabulary.synonyms in ('transport', 'mean'):
+            together, _ = assign_regions(model, image, masks, names)
+            alone = [assign_regions(model, image, mask[None], names)[0] for mask in masks]
+            np.testing.assert_allclose(together, np.concatenate(alone, 1), atol=1e-6)
+            scores[model.neck.vocabulary.synonyms] = together
+    finally:
+        model.neck.vocabulary.synonyms = synonyms
+    np.testing.assert_allclose(scores['transport'], scores['mean'], atol=1e-6)
 
 
 def test_one_region_alone_is_its_colour_in_the_best_cell(model) -> None:
@@ -188,14 +230,29 @@ def test_refusals(model) -> None:
             (dict(how='guess'), "how must be 'pool', 'colour' or 'blur', got 'guess'"),
             (dict(names=['star', 'star']), "'star' stands twice"),
             (dict(picture=image[..., 0]), r'a picture is (H, W, 3), uint8, RGB; got (128, 128), '),
+            (dict(picture=torch.from_numpy(image.copy())), 'uint8, RGB; got a Tensor'),
             (dict(regions=masks[:, :64]), 'are neither masks (R, 128, 128)')):
         arguments = dict(picture=image, regions=masks, names=names) | options
         with pytest.raises(ValueError, match=re.escape(message)):
             assign_regions(model, **arguments)
     for options, message in ((dict(rgb={}), '0 colours'), (dict(opacity=0), 'and 0'),
-                             (dict(template='{name}'), "once each, got '{name}'")):
+                             (dict(template='{name}'), "once each, got '{name}'"),
+                             (dict(rgb={'red': (300, 0, -20)}), "'red' is (300, 0, -20), not red"),
+                             (dict(rgb={'red': (200, )}), "'red' is (200,), not red"),
+                             (dict(rgb={'red': '#ff0000'}), "'red' is '#ff0000', not red"),
+                             (dict(rgb={'red': (np.nan, 0, 0)}), "'red' is (nan, 0, 0), not red"),
+                             (dict(rgb=['red']), 'a dict of names with red, green and blue, got')):
         with pytest.raises(ValueError, match=re.escape(message)):
             Colours(**options)
+    with pytest.raises(ValueError, match='a search compares colours, and red is the only one'):
+        search_colours(model, [image], [masks], names, colours=Colours({'red': (255, 0, 0)}))
+    for pictures in ([], [image, image]):
+        with pytest.raises(ValueError, match=f'got {len(pictures)} pictures and regions of 1'):
+            search_colours(model, pictures, [masks], names)
+    view = answer_names(model, names)
+    del view.cfg
+    with pytest.raises(ValueError, match='regions need the model that a config describes'):
+        assign_regions(view, image, masks, names)
     with pytest.raises(ValueError, match='names none of the colours mauve, green right'):
         search_colours(model, [image], [masks], names, opacities=[1.0],
                        colours=Colours({'mauve': (1, 200, 3), 'green': (250, 0, 0)}))

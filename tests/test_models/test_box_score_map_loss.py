@@ -81,3 +81,11 @@ def test_half_precision_is_computed_in_single():
 def test_a_label_beyond_the_classes():
     with pytest.raises(ValueError, match='a box has the label 2, but the score map has 2 classes'):
         BoxScoreMapLoss()(torch.zeros(2, 2, 6, 8), BATCH, (24, 32))
+
+
+def test_strides():
+    """A cell may be larger than the images; none has less than a pixel."""
+    things = InstanceData(bboxes=torch.tensor([[0., 0, 300, 300]]), labels=torch.tensor([2]))
+    assert BoxScoreMapLoss(stride=200)(torch.zeros(1, 3, 4, 4), [things], (64, 64)).isfinite()
+    with pytest.raises(ValueError, match='stride=0 is no number of pixels'):
+        BoxScoreMapLoss(stride=0)

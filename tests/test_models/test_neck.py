@@ -3,9 +3,13 @@
 import pickle
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
+from denseclip_mm.models.aggregation_head import CostAggregationHead
+from denseclip_mm.models.box_score_map_loss import BoxScoreMapLoss
 from denseclip_mm.models.neck import PixelTextNeck
+from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import split_synonyms
 
 import numpy as np
@@ -605,7 +609,51 @@ def test_tower_stays_frozen_under_the_published_schedule(tiny_resnet: dict) -> N
         parameter for name, parameter in model.named_parameters() if name not in tower}
 
 
+def test_necks_in_a_row(tiny_resnet: dict) -> None:
+    """The score maps go into the first; checkpoints of one alone keep their names."""
+    second = dict(type='FPN', in_channels=[8] * 4, out_channels=6, num_outs=4)
+    row = build(tiny_resnet, neck=[FPN, second])
+    one = build(tiny_resnet, neck=[FPN])
+    assert one.state_dict().keys() == build(tiny_resnet).state_dict().keys()
+    alone = MODELS.build(second).eval()
+    alone.load_state_dict(row.neck[1].state_dict())
+    one.load_state_dict({key.replace('neck.0.', 'neck.'): value
+                         for key, value in row.state_dict().items() if 'neck.1.' not in key})
+    *maps, score_map = row(features())
+    *given, own = one(features())
+    for ours, expected in zip(maps, alone(given), strict=True):
+        torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(score_map, own)
+
+
 # Refusals
+
+
+@pytest.mark.parametrize('tau', [0, -0.07, float('nan'), float('inf')])
+def test_temperatures_that_are_none(tau: float, tiny_resnet: dict) -> None:
+    """Wherever a score map is divided by one; a negative one would turn every answer round."""
+    head = dict(num_classes=4, in_channels=[8], in_index=[0], channels=8, feature_strides=[4],
+                score_map_stride=8)
+    for make in (partial(build, tiny_resnet), ScoreMapHead, BoxScoreMapLoss, CostAggregationHead):
+        options = {ScoreMapHead: dict(num_classes=4), CostAggregationHead: head}.get(make, {})
+        with pytest.raises(ValueError, match=f'tau={tau} is no temperature, which is over 0'):
+            make(tau=tau, **options)
+
+
+@pytest.mark.parametrize(('neck', 'message'), [
+    (dict(type='DilatedEncoder', in_channels=256), 'neck DilatedEncoder has in_channels=256; it'),
+    (dict(type='Feature2Pyramid', embed_dim=64), 'neck Feature2Pyramid has in_channels=None; it'),
+])
+def test_necks_of_a_single_map(neck: dict, message: str, tiny_resnet: dict) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(tiny_resnet, neck=neck)
+
+
+def test_a_neck_of_fewer_maps_than_there_are(tiny_resnet: dict) -> None:
+    neck = build(tiny_resnet, neck={**FPN, 'in_channels': CHANNELS[1:]}, score_map_index=2)
+    with pytest.raises(ValueError, match='the backbone gives 4 maps, and in_channels of the '
+                                         'wrapped neck has 3; write the channels of all 4'):
+        neck(features())
 
 
 @pytest.mark.parametrize('index', [-1, 4])

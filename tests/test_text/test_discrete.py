@@ -169,3 +169,21 @@ def test_in_a_model(tiny_resnet, model_config) -> None:
         drop_text_tower(model)
         for ours, theirs in zip(model.extract_feat(pixels), before, strict=True):
             torch.testing.assert_close(ours, theirs)
+
+
+def test_under_autocast_the_words_are_the_same(pair) -> None:
+    """What training uses is what is logged, evaluated and exported."""
+    _, tower = pair
+    prompt = build(tower, num_context=64)
+    torch.nn.init.normal_(prompt.contexts)
+    expected = prompt.tokens(tower)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast('cpu', dtype=dtype):
+            assert torch.equal(prompt.tokens(tower), expected)
+
+
+def test_a_tower_of_fewer_tokens(tiny_vit) -> None:
+    tiny_vit['text_cfg']['vocab_size'] = 1000
+    with pytest.raises(ValueError, match='the text tower embeds 1000 tokens, but its tokenizer '
+                                         'makes 49408; set vocab_size'):
+        DiscreteContext(text_encoder=CLIPTextTower(model=tiny_vit), texts=['1'])

@@ -95,6 +95,8 @@ def test_wrong_templates(tower, templates, named):
     (dict(init_words='a photo of a', num_context=8),
      "num_context=8 .*init_words='a photo of a', which are 4 tokens; leave num_context out"),
     (dict(init_words='a photo of a', num_context=0), 'which are 4 tokens'),
+    (dict(std=-0.02), 'std=-0.02 is no standard deviation of contexts, which is over 0'),
+    (dict(std=0.0), 'std=0.0 is no standard deviation'),
 ])
 def test_wrong_context_options(tower, options, message):
     with pytest.raises(ValueError, match=message):

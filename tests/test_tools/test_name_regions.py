@@ -55,6 +55,12 @@ def test_each_form(words: list[str], folder: Path, succeed) -> None:
     assert cv2.imread(str(folder / 'out/regions.png')).shape == (512, 512, 3)
 
 
+def test_a_search_at_one_opacity(folder: Path, succeed) -> None:
+    output, _ = name(succeed, folder, '--labels', 'labels.png', '--how', 'colour',
+                     '--search-colours', '--opacity', '0.9')
+    assert 'opacity 0.90' in output
+
+
 def test_boxes(folder: Path, succeed) -> None:
     """Of COCO, by the name of the picture; they reach as far as the masks do."""
     _, written = name(succeed, folder, '--boxes', 'coco.json')
@@ -72,6 +78,8 @@ def test_mistakes(folder: Path, run_tool) -> None:
             (['--boxes', 'no.json'], "there is no file 'no.json'"),
             (['--boxes', 'x.png'], 'x.png is no COCO file'),
             (['--labels', 'labels.png', '--opacity', '2'], 'an opacity over 0 and up to 1'),
+            (['--labels', 'labels.png', '--search-colours'],
+             '--search-colours is for --how colour, not pool'),
             (['--labels', 'labels.png', '--template', 'red'], "once each, got 'red'")):
         done = run_tool('name_regions', CONFIG, 'none', 'x.png', '--names', 'star, ring', *words,
                         cwd=folder)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis import Predictor
-from denseclip_mm.apis.colour_prompts import Colours, search_colours
+from denseclip_mm.apis.colour_prompts import OPACITIES, Colours, search_colours
 from denseclip_mm.apis.command_line import positive, tool_parser
 from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.regions import assign_regions
@@ -26,7 +26,6 @@ from mmseg.models import EncoderDecoder
 from tqdm import tqdm
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/demo/zero_shot_scenes.py'
-OPACITIES = (127 / 255, 0.8, 1.0)
 SEARCHED = 4  # scenes that the search looks at, of another seed
 
 
@@ -46,7 +45,7 @@ def ways_of(predictor: Predictor, seed: int) -> dict[str, Callable]:
     scenes = [draw_things(seed, index) for index in range(SEARCHED)]
     names = sorted({shape for _, _, shapes in scenes for shape in shapes})
     found = search_colours(predictor.model, [image for image, _, _ in scenes],
-                           [masks for _, masks, _ in scenes], names, opacities=OPACITIES)
+                           [masks for _, masks, _ in scenes], names)
     return {
         "pooling, dense_embedding='value-value'": partial(assign, how='pool'),
         "pooling, dense_embedding='value'": partial(pool_values, predictor.model),
