@@ -1,5 +1,7 @@
 """Text embeddings that are computed once and kept while they are true."""
 
+from typing import NamedTuple
+
 from denseclip_mm.text.prompts import Prompt
 from denseclip_mm.text.tower import CLIPTextTower
 
@@ -9,6 +11,15 @@ from torch import Tensor, nn
 _SAMPLED = 1024  # numbers of a large tensor of the frozen tower that are compared
 
 
+class _Kept(NamedTuple):
+    """What is kept for some trees, and how the weights were then."""
+
+    state: tuple
+    samples: list[Tensor]  # views into the weights, which a write to these shows in
+    values: Tensor
+    text: Tensor
+
+
 class KeptText(nn.Module):
     """Keeps what a prompt makes of its trees, and computes it again once a weight has changed.
 
@@ -16,15 +27,16 @@ class KeptText(nn.Module):
     Otherwise changes show in three ways. Loading, optimisers and ``.to()`` leave another version or
     address. Writes through ``.data`` (as EMA hooks do) leave neither, so values are compared: all
     of the prompt, and of each tensor of the text tower, which is frozen, some 1,024 spread over it,
-    all if it has no more. A weight made in inference mode counts no versions; with such weights
-    nothing is kept. Switching between training and evaluation drops what is kept.
+    all if it has no more. A weight made in inference mode counts no versions, and one that is not
+    contiguous cannot be sampled in place; with such weights nothing is kept. Switching between
+    training and evaluation drops what is kept.
 
     The comparison reads a few numbers back, so a GPU's queue is waited for once a forward pass.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept: dict[nn.ModuleList, tuple[tuple, Tensor, Tensor]] = {}
+        self._kept: dict[nn.ModuleList, _Kept] = {}
 
     def forward(self, prompt: Prompt, text_encoder: CLIPTextTower, trees: nn.ModuleList) -> Tensor:
         """Text embeddings (1, S, C) of a prompt that does not depend on the image.
@@ -38,7 +50,8 @@ class KeptText(nn.Module):
                    for weight in (*module.parameters(), *module.buffers())]
         learning = (self.training or torch.is_grad_enabled()) and any(
             weight.requires_grad for weight in weights)
-        if learning or any(weight.is_inference() for weight in weights):
+        if learning or any(weight.is_inference() or not weight.is_contiguous()
+                           for weight in weights):
             return prompt(text_encoder, trees)
         return self._kept_or_new(prompt, text_encoder, trees)
 
@@ -50,16 +63,18 @@ class KeptText(nn.Module):
         own, frozen = ([*module.parameters(), *module.buffers()]
                        for module in (prompt, text_encoder))
         state = tuple((tensor.data_ptr(), tensor._version) for tensor in own + frozen)
-        # An odd step, which falls on every column of a matrix.
-        samples = [tensor.flatten()[::tensor.numel() // _SAMPLED | 1] for tensor in frozen]
-        values = torch.cat([tensor.flatten().float() for tensor in own + samples])
         kept = self._kept.get(trees)
-        if kept is None or kept[0] != state or not torch.equal(kept[1], values):
-            # What is kept serves with and without autocast: compute it in the weights' precision.
-            with torch.autocast(values.device.type, enabled=False):
-                kept = (state, values, prompt(text_encoder, trees))
-            self._kept[trees] = kept
-        return kept[2]
+        if kept is not None and kept.state == state and torch.equal(
+                kept.values, torch.cat(kept.samples)):
+            return kept.text
+        # An odd step, which falls on every column of a matrix.
+        samples = [tensor.view(-1) for tensor in own]
+        samples += [tensor.view(-1)[::tensor.numel() // _SAMPLED | 1] for tensor in frozen]
+        # What is kept serves with and without autocast: compute it in the weights' precision.
+        with torch.autocast(samples[0].device.type, enabled=False):
+            text = prompt(text_encoder, trees)
+        self._kept[trees] = _Kept(state, samples, torch.cat(samples), text)
+        return text
 
     def drop(self) -> None:
         """Forget what is kept."""

@@ -423,6 +423,19 @@ def test_weights_made_in_inference_mode_are_written(tiny_resnet: dict) -> None:
         close(neck(features()), outputs(neck, features(), NAMES))
 
 
+def test_weights_that_are_not_contiguous_are_written(counted: tuple[PixelTextNeck, list]) -> None:
+    neck, calls = counted
+    matrix = neck.text_encoder.tower.transformer.resblocks[0].mlp.c_fc.weight
+    matrix.data = matrix.data.T.contiguous().T
+    with torch.no_grad():
+        neck(features())
+        matrix.data.mul_(-1)
+        calls.clear()
+        ours = neck(features())
+        assert len(calls) == 1
+        close(ours, outputs(neck, features(), NAMES))
+
+
 @pytest.mark.parametrize('prompt', [dict(type='TemplatePrompt'),
                                     dict(type='TemplatePrompt', templates='simple_imagenet')])
 def test_training_with_nothing_to_learn_does_not_enter_the_tower(prompt: dict,
