@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 
 from denseclip_mm.apis import Detection, Prediction, Predictor
-from denseclip_mm.apis.command_line import checkpoint_or_none, tool_parser
+from denseclip_mm.apis.command_line import checkpoint_or_none, positive, share, tool_parser
 from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.prediction import with_other
 from denseclip_mm.apis.towers import what_it_knows
@@ -114,8 +114,6 @@ def choose_outputs(predictor: Predictor, args: argparse.Namespace) -> None:
         args.score_threshold = THRESHOLD if predictor.detects else None
     elif not predictor.detects:
         raise ValueError(f'--score-threshold is for detectors, and {args.config} is none')
-    elif not 0 <= args.score_threshold <= 1:
-        raise ValueError(f'--score-threshold is from 0 to 1, got {args.score_threshold}')
 
 
 def claim(out: Path, predictor: Predictor, args: argparse.Namespace) -> None:
@@ -166,10 +164,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='mix a decode head with fixed classes and the score map, the latter '
                         "with these weights for the head's own classes and for others: 0.35 1")
     parser.add_argument('--outputs', nargs='+', choices=OUTPUTS, help='default: all')
-    parser.add_argument('--score-threshold', type=float, help='of the things that a detector '
+    parser.add_argument('--score-threshold', type=share, help='of the things that a detector '
                         f'finds, 0 to 1 (default: {THRESHOLD})')
-    parser.add_argument('--opacity', type=float, default=0.5, help='of the overlay, 0 to 1')
-    parser.add_argument('--num-score-maps', type=int, default=4, help='largest classes drawn')
+    parser.add_argument('--opacity', type=share, default=0.5, help='of the overlay, 0 to 1')
+    parser.add_argument('--num-score-maps', type=positive, default=4,
+                        help='largest classes drawn')
     parser.add_argument('--device', help='default: a GPU if there is one')
     return parser.parse_args(argv)
 
@@ -183,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         predictor = Predictor(
             args.config, args.checkpoint,
             device=args.device,
-            class_names=parse_class_names(args.classes) if args.classes else None,
+            class_names=None if args.classes is None else parse_class_names(args.classes),
             ensemble=tuple(args.ensemble) if args.ensemble else None, other=args.other)
         choose_outputs(predictor, args)
         claim(args.out, predictor, args)

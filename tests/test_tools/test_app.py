@@ -453,7 +453,8 @@ def test_requests_that_the_page_does_not_send(server, scene, tmp_path):
             ('water, grass', None, 'opacity and threshold are numbers'),
             ('x' * 10**5, 1, 'have 100000 characters, of at most 20000'),
             (f'a{" " * 10**5}b', 1, 'have 100002 characters'),
-            ('water, grass', 1e308, 'water'), ('water, grass', -1, 'water')]:
+            ('water, grass', float('nan'), 'water'), ('water, grass', 1e308, 'water'),
+            ('water, grass', -1, 'water')]:
         assert said in ask(server[0], picture, names, opacity, 0)
 
 
