@@ -456,6 +456,9 @@ def test_requests_that_the_page_does_not_send(server, scene, tmp_path):
             ('water, grass', float('nan'), 'water'), ('water, grass', 1e308, 'water'),
             ('water, grass', -1, 'water')]:
         assert said in ask(server[0], picture, names, opacity, 0)
+    assert '1: ' in ask(server[0], picture, 'boxes', '0, 0, 99, 99', '猫, 🐈', 'pool', False,
+                       api='name_regions')
+    assert 'Warning' not in server[1].read_text()
 
 
 def test_names_of_one_visitor_are_not_those_of_another(scene, tmp_path, load_tool):

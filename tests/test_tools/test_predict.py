@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +104,15 @@ def test_a_folder(predict: Callable, folder: Path, capsys: pytest.CaptureFixture
     # Other classes would mix two legends.
     assert 'choose another --out' in predict(*words[:-1], 'sea, sky')
     assert json.loads((out / 'classes.json').read_text()) == legend
+
+
+def test_libraries_warn_of_nothing_that_a_user_could_change(predict: Callable, folder: Path
+                                                            ) -> None:
+    """Two names, one of letters that no font of matplotlib has; all models are built quietly."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        assert predict(ZERO_SHOT, 'none', 'in/scene.0.png', '--classes', '猫 🐈, snow') is None
+    assert [str(each.message) for each in said if issubclass(each.category, UserWarning)] == []
 
 
 def test_more_classes_than_a_byte_holds(predict: Callable, folder: Path) -> None:
