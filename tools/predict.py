@@ -9,8 +9,8 @@ OUT/classes.json, in their colours) and OUT/score_maps/NAME.png, and the share o
 label map as OUT/shares.csv; for a video OUT/overlays/NAME.mp4 and a label map for
 each frame in OUT/labels/NAME/. A detector has OUT/boxes/NAME.json in the place of label maps, boxes
 and masks in the form of COCO's results. What is there already is not done again. Pictures are what
-OpenCV or Pillow can read. A file that looks like a picture and cannot be read or predicted, for
-whatever reason, is named and left out; the exit code is then 1.
+OpenCV or Pillow can read, with at most 16 bits a channel. A file that looks like a picture and
+cannot be read or predicted, for whatever reason, is named and left out; the exit code is then 1.
 """
 
 import argparse

@@ -9,7 +9,8 @@ from typing import Any
 
 from denseclip_mm.apis import Detection, Prediction
 from denseclip_mm.apis.legend import with_legend
-from denseclip_mm.apis.pictures import draw_panels, enlarged
+from denseclip_mm.apis.panels import draw_panels
+from denseclip_mm.apis.pictures import enlarged
 from denseclip_mm.files import whole_file
 
 import numpy as np
