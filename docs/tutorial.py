@@ -14,7 +14,7 @@ from pathlib import Path
 
 from denseclip_mm.apis.deploy import save_without_text_tower
 from denseclip_mm.apis.inference import Predictor
-from denseclip_mm.apis.pictures import draw_panels
+from denseclip_mm.apis.panels import draw_panels
 from denseclip_mm.demo.scenes import draw
 
 import numpy as np

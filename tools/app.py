@@ -119,14 +119,14 @@ def build_page(segmenter: Segmenter, examples: dict[str, str]) -> gr.Blocks:
         kept = replace(prediction, cells=None) if detects else without_details(prediction)
         prediction = thresholded(prediction, lowest)
         scale, maps = draw_score_maps(prediction)
-        return ('', kept, prediction.overlay(min(max(opacity, 0), 1)), '', describe(prediction),
+        return ('', kept, prediction.overlay(max(0, min(1, opacity))), '', describe(prediction),
                 scale, gr.Gallery(maps, visible=bool(maps)))
 
     def repaint(prediction: Prediction | Detection | None, opacity: float, lowest: float) -> Any:
         if prediction is None:
             return gr.skip(), gr.skip()
         prediction = thresholded(prediction, lowest)
-        return prediction.overlay(opacity), describe(prediction)
+        return prediction.overlay(max(0, min(1, opacity))), describe(prediction)
 
     def look(prediction: Prediction | None, lowest: float, event: gr.SelectData) -> str:
         if prediction is None:

@@ -48,7 +48,12 @@ def typed_names(text: str, fewest: int = 2) -> list[str]:
     names = parse_class_names(text)
     if isinstance(names, str) and names not in chain(*dataset_aliases.values()):
         names = [names]  # a visitor may not read this machine's files
-    names = read_class_names(names)
+    if '' in names:
+        raise ValueError('a name is empty; type names with one comma between two')
+    try:
+        names = read_class_names(names)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix('class_names: ')) from None
     texts = sum(len(split_synonyms(name)) for name in names)
     if len(names) < fewest or texts > MOST_NAMES:
         raise ValueError(f'type {fewest} to {MOST_NAMES} names, synonyms included, and separate '
@@ -78,7 +83,8 @@ def uploaded_image(picture: dict[str, Any] | None) -> np.ndarray:
         return read_image(path)
     except ValueError as error:
         name = picture['orig_name'] or 'the file'
-        raise ValueError(str(error).replace(path, name)) from None
+        said = str(error).replace(path, name).replace('LoadImageFromFile', 'this page')
+        raise ValueError(said) from None
 
 
 def take_uploads_only(component: gr.Image) -> None:

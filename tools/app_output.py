@@ -6,7 +6,7 @@ import io
 from dataclasses import replace
 
 from denseclip_mm.apis import Detection, Prediction
-from denseclip_mm.apis.prediction import OTHER
+from denseclip_mm.apis.prediction import GREY
 
 import cv2
 import matplotlib
@@ -36,9 +36,9 @@ def describe(prediction: Prediction | Detection) -> str:
         + ('' if things else mask_link(prediction, index)) + '</li>'
         for index, size in sizes.items())
     done = f'named {len(prediction.labels)} things' if things else 'labelled the pixels'
-    occur = sum(names[index] != OTHER for index in sizes)
-    return (f'The <b>{prediction.answers}</b> {done}: {occur} of '
-            f'{sum(name != OTHER for name in names)} names occur.'
+    asked = len(names) - (prediction.palette[-1] == GREY)  # of or_other
+    return (f'The <b>{prediction.answers}</b> {done}: {sum(index < asked for index in sizes)} of '
+            f'{asked} names occur.'
             f'<ul class="swatches">{swatches}</ul>'
             + ('' if things else download('label map', label_png(prediction), 'labels.png')))
 

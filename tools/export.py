@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line(args.traceback):
         predictor = Predictor(
             args.config, args.checkpoint, device='cpu',
-            class_names=parse_class_names(args.classes) if args.classes else None)
+            class_names=None if args.classes is None else parse_class_names(args.classes))
         model = predictor.model
         formats = args.formats or (['pth'] if predictor.detects else ['pth', 'onnx'])
         if 'onnx' in formats:

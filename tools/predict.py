@@ -9,8 +9,8 @@ OUT/classes.json, in their colours) and OUT/score_maps/NAME.png, and the share o
 label map as OUT/shares.csv; for a video OUT/overlays/NAME.mp4 and a label map for
 each frame in OUT/labels/NAME/. A detector has OUT/boxes/NAME.json in the place of label maps, boxes
 and masks in the form of COCO's results. What is there already is not done again. Pictures are what
-OpenCV or Pillow can read. A file that looks like a picture and cannot be read or predicted, for
-whatever reason, is named and left out; the exit code is then 1.
+OpenCV or Pillow can read, with at most 16 bits a channel. A file that looks like a picture and
+cannot be read or predicted, for whatever reason, is named and left out; the exit code is then 1.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 
 from denseclip_mm.apis import Detection, Prediction, Predictor
-from denseclip_mm.apis.command_line import checkpoint_or_none, tool_parser
+from denseclip_mm.apis.command_line import checkpoint_or_none, positive, share, tool_parser
 from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.prediction import with_other
 from denseclip_mm.apis.towers import what_it_knows
@@ -34,26 +34,33 @@ from denseclip_mm.models.vocabulary import parse_class_names
 import cv2
 import numpy as np
 from predict_input import VIDEOS, find_inputs, frames_of, readable
-from predict_output import OUTPUTS, write, write_shares
+from predict_output import OUTPUTS, fingerprint, read_legend, write, write_shares
 from tqdm import tqdm
 
 THRESHOLD = 0.3  # of a detector's scores, as of mmdet's DetInferencer
 
 
 def predict_picture(predict: Callable[..., Prediction | Detection], path: Path, name: str,
-                    args: argparse.Namespace, write: Callable) -> None:
-    """Write what is asked for and not there yet."""
+                    args: argparse.Namespace, write: Callable) -> bool:
+    """Write what is asked for; False if it was there."""
     targets = {kind: args.out / kind / f'{name}{OUTPUTS[kind]}' for kind in args.outputs}
     if all(target.is_file() for target in targets.values()):
-        return
+        return False
     prediction = predict(readable(path))
     for kind, target in targets.items():
         write(target, kind, prediction, name)
+    return True
 
 
 def predict_video(predict: Callable[..., Prediction | Detection], path: Path, name: str,
-                  args: argparse.Namespace, write: Callable) -> None:
-    """Write overlays as a video, and labels or boxes by frames; score maps are for pictures."""
+                  args: argparse.Namespace, write: Callable) -> bool:
+    """Write overlays as a video, and labels or boxes by frames; False if they were there.
+
+    Raises:
+        OSError: if the video could not be written whole.
+        ValueError: if score maps alone are asked for, which are for pictures, or this OpenCV writes
+            no such videos.
+    """
     if args.outputs == ['score_maps']:
         raise ValueError('score maps are drawn for pictures, not for videos')
     target = args.out / 'overlays' / f'{name}.mp4'
@@ -61,7 +68,7 @@ def predict_video(predict: Callable[..., Prediction | Detection], path: Path, na
                 if kind in ('labels', 'boxes')}
     if ('overlays' not in args.outputs or target.is_file()) and all(
             done.is_file() for done in by_frame.values()):
-        return
+        return False
     writer = None
     with ExitStack() as stack:
         for number, (frame, rate) in enumerate(
@@ -87,6 +94,7 @@ def predict_video(predict: Callable[..., Prediction | Detection], path: Path, na
                 raise OSError(errno.ENOSPC, 'the video could not be written whole', str(target))
     for done in by_frame.values():
         done.touch()
+    return True
 
 
 def choose_outputs(predictor: Predictor, args: argparse.Namespace) -> None:
@@ -106,34 +114,33 @@ def choose_outputs(predictor: Predictor, args: argparse.Namespace) -> None:
         args.score_threshold = THRESHOLD if predictor.detects else None
     elif not predictor.detects:
         raise ValueError(f'--score-threshold is for detectors, and {args.config} is none')
-    elif not 0 <= args.score_threshold <= 1:
-        raise ValueError(f'--score-threshold is from 0 to 1, got {args.score_threshold}')
 
 
 def claim(out: Path, predictor: Predictor, args: argparse.Namespace) -> None:
-    """Write OUT/classes.json, the legend of what is in the folder.
+    """Write OUT/classes.json, the legend of what is in the folder and all that it depends on.
 
     Raises:
-        ValueError: if the folder holds results of another model, of other classes or of another
-            threshold.
+        ValueError: if the folder holds results of something else; says what differs.
     """
     names, palette = predictor.class_names, predictor.palette
     if args.other is not None:
         names, palette = with_other(names, palette)
     legend = dict(config=args.config, checkpoint=args.checkpoint or 'none',
-                  answers=predictor.answers,
-                  classes=names, palette=[list(colour) for colour in palette])
-    if args.other is not None:
-        legend['other'] = args.other
-    if predictor.detects:
-        legend['score_threshold'] = args.score_threshold
+                  weights=fingerprint(predictor.model), ensemble=args.ensemble,
+                  answers=predictor.answers, classes=names,
+                  palette=[list(colour) for colour in palette], other=args.other,
+                  score_threshold=args.score_threshold)
+    drawn = {key: getattr(args, key) for key, kind in dict(
+        opacity='overlays', num_score_maps='score_maps').items() if kind in args.outputs}
     path = out / 'classes.json'
-    text = json.dumps(legend, indent=1)
-    if path.is_file() and path.read_text() != text:
-        raise ValueError(f'{out} holds results of another model, of other classes or of another '
-                         f'threshold (see {path}); choose another --out')
+    there = read_legend(path) if path.is_file() else legend
+    differing = [key for key in legend if there.get(key) != legend[key]] + [
+        key for key in drawn if there.get(key, drawn[key]) != drawn[key]]
+    if differing:
+        raise ValueError(f'{out} holds results of something else: {path} differs in '
+                         f'{", ".join(differing)}; choose another --out')
     with whole_file(path) as part:
-        part.write_text(text)
+        part.write_text(json.dumps({**there, **drawn}, indent=1))
 
 
 def _is_output(filename: str | None, out: Path) -> bool:
@@ -157,10 +164,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='mix a decode head with fixed classes and the score map, the latter '
                         "with these weights for the head's own classes and for others: 0.35 1")
     parser.add_argument('--outputs', nargs='+', choices=OUTPUTS, help='default: all')
-    parser.add_argument('--score-threshold', type=float, help='of the things that a detector '
+    parser.add_argument('--score-threshold', type=share, help='of the things that a detector '
                         f'finds, 0 to 1 (default: {THRESHOLD})')
-    parser.add_argument('--opacity', type=float, default=0.5, help='of the overlay, 0 to 1')
-    parser.add_argument('--num-score-maps', type=int, default=4, help='largest classes drawn')
+    parser.add_argument('--opacity', type=share, default=0.5, help='of the overlay, 0 to 1')
+    parser.add_argument('--num-score-maps', type=positive, default=4,
+                        help='largest classes drawn')
     parser.add_argument('--device', help='default: a GPU if there is one')
     return parser.parse_args(argv)
 
@@ -174,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         predictor = Predictor(
             args.config, args.checkpoint,
             device=args.device,
-            class_names=parse_class_names(args.classes) if args.classes else None,
+            class_names=None if args.classes is None else parse_class_names(args.classes),
             ensemble=tuple(args.ensemble) if args.ensemble else None, other=args.other)
         choose_outputs(predictor, args)
         claim(args.out, predictor, args)
@@ -187,11 +195,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         return prediction.above(args.score_threshold) if predictor.detects else prediction
 
     writer = partial(write, opacity=args.opacity, num_score_maps=args.num_score_maps)
-    broken = []
+    broken, written = [], 0
     for name, path in tqdm(files.items(), unit='file'):
         predict = predict_video if path.suffix.lower() in VIDEOS else predict_picture
         try:
-            predict(answer, path, name, args, writer)
+            written += predict(answer, path, name, args, writer)
         except Exception as error:  # too narrow for OpenCV or the model, out of memory, ...
             if isinstance(error, OSError) and _is_output(error.filename, args.out):
                 sys.exit(f'error: {error}')  # such as a full disk
@@ -200,7 +208,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if 'labels' in args.outputs:
         with one_line(args.traceback):
             write_shares(args.out)
-    print(f'wrote {len(files) - len(broken)} of {len(files)} into {args.out}')
+    kept = len(files) - len(broken) - written
+    print(f'wrote {written} of {len(files)} into {args.out}'
+          + (f'; {kept} {"was" if kept == 1 else "were"} there already' if kept else ''))
     if broken:
         sys.exit('error: left out\n' + '\n'.join(broken))
 

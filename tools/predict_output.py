@@ -1,17 +1,22 @@
 """What predict.py writes of a picture: overlays, label maps or boxes, score maps."""
 
 import csv
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from denseclip_mm.apis import Detection, Prediction
 from denseclip_mm.apis.legend import with_legend
-from denseclip_mm.apis.pictures import draw_panels, enlarged
+from denseclip_mm.apis.panels import draw_panels
+from denseclip_mm.apis.pictures import enlarged
 from denseclip_mm.files import whole_file
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import nn
 
 OUTPUTS = {'overlays': '.png', 'labels': '.png', 'boxes': '.json', 'score_maps': '.png'}
 
@@ -48,6 +53,27 @@ def overlay(prediction: Prediction | Detection, opacity: float) -> np.ndarray:
     return with_legend(
         enlarged(painted)[0], [names[index] for index in shares],
         [palette[index] for index in shares], [f'{share:.1%}' for share in shares.values()])
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Of the weights that a model answers by, wherever they are from."""
+    digest = hashlib.sha256()
+    for parameter in model.parameters():
+        digest.update(parameter.detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def read_legend(path: Path) -> dict[str, Any]:
+    """What OUT/classes.json says.
+
+    Raises:
+        ValueError: if it is a file of something else.
+    """
+    try:
+        return dict(json.loads(path.read_text()))
+    except (TypeError, ValueError):
+        raise ValueError(f'{path} is no legend that this tool wrote; choose another --out'
+                         ) from None
 
 
 def write_shares(out: Path) -> None:

@@ -51,6 +51,21 @@ def positive(word: str) -> int:
     return number
 
 
+def share(word: str) -> float:
+    """A number of a command line from 0 to 1, such as an opacity.
+
+    Raises:
+        ArgumentTypeError: for another one; argparse names the option.
+
+    Examples:
+        >>> share('0.5')
+        0.5
+    """
+    if not 0 <= (number := float(word)) <= 1:  # which nan is not either
+        raise ArgumentTypeError(f'has to be 0 to 1, got {number}')
+    return number
+
+
 class Options(DictAction):
     """mmengine's ``--cfg-options``; commas and spaces in a path that is there belong to it."""
 

@@ -18,14 +18,15 @@ from textwrap import shorten
 from traceback import walk_tb
 from types import FrameType
 from typing import Any
-from warnings import catch_warnings, filterwarnings
+from warnings import filterwarnings
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
-# What mmseg says at every start of the ways in which it calls itself.
+# What mmseg says of the ways in which it calls itself, and matplotlib of each letter that no font
+# has, which is drawn as a box.
 _OWN_WAYS = (r'``build_\w+`` would be deprecated soon|Default ``avg_non_ignore`` is False|'
-             'The draw is False')
+             r'The draw is False|For binary segmentation, we suggest|Glyph \d+ .*missing from')
 _LONGEST = 400  # characters of another library's message
 _CHATTER = re.compile(r'\. Please check whether|, the current sys.path is')  # of mmengine
 
@@ -80,10 +81,9 @@ def one_line(traceback: bool, what: str = '') -> Iterator[FirstIteration]:
         SystemExit: error: opacity has to be 0 to 1, got 7
     """
     first = FirstIteration()
+    filterwarnings('ignore', _OWN_WAYS)  # for good: models of other names are built later
     try:
-        with catch_warnings():
-            filterwarnings('ignore', _OWN_WAYS)
-            yield first
+        yield first
     except Exception as error:
         # Once each: a frame that catches and raises again stands in the trace twice.
         frames = list(dict.fromkeys(frame for frame, _ in walk_tb(error.__traceback__)))

@@ -1,13 +1,10 @@
-"""Pictures for people: label maps in colour, grids of them, panels with score maps."""
+"""Pictures: of files as a config loads them, and for people, with colours and names."""
 
 import colorsys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import Any
-
-from denseclip_mm.files import whole_file
 
 import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
@@ -67,11 +64,15 @@ def load_image(path: str | Path, step: BaseTransform) -> dict[str, Any]:
     Raises:
         ValueError: if the step cannot read the file, it is missing or has over ``MOST_PIXELS``.
     """
-    check_size(path)
+    mode = check_size(path)
     try:
         data = step(dict(img_path=str(path)))
     except Exception as error:  # decoders raise what they like
-        reason = str(error) if isinstance(error, OSError) else 'it is damaged or of another kind'
+        reason = 'it is damaged or of another kind'
+        if isinstance(error, OSError):
+            reason = str(error)
+        elif mode in ('I', 'F'):
+            reason = 'it has 32 bits a channel; save it with 8 or 16'
         raise ValueError(f'{path} is no picture that {type(step).__name__} can read: '
                          f'{reason}') from None
     if data is None:
@@ -105,23 +106,27 @@ def read_image(path: str | Path) -> np.ndarray:
     return shown(load_image(path, LoadImageFromFile())['img'])
 
 
-def check_size(path: str | Path) -> None:
+def check_size(path: str | Path) -> str | None:
     """Refuse a picture that takes far more memory than its file, before the memory is spent.
 
     Pillow reads the size off the header; what it cannot read, OpenCV limits to 2^30 pixels.
+
+    Returns:
+        Pillow's mode of the picture, such as ``'RGB'``; None if it is none to Pillow.
 
     Raises:
         ValueError: if it has more than ``MOST_PIXELS``.
     """
     try:
         with warnings.catch_warnings(action='ignore'), Image.open(path) as header:
-            pixels = header.width * header.height
+            pixels, mode = header.width * header.height, header.mode
     except Image.DecompressionBombError:  # for twice as many pixels as it warns of
         pixels = float('inf')
     except Exception:  # no picture, which whoever decodes it says
-        return
+        return None
     if pixels > MOST_PIXELS:
         raise ValueError(f'{path} has more than {MOST_PIXELS:,} pixels; cut it into parts')
+    return mode
 
 
 def enlarged(image: np.ndarray) -> tuple[np.ndarray, int]:
@@ -177,74 +182,3 @@ def write_names(image: np.ndarray, names: Sequence[str], places: Sequence[Sequen
     ink = np.asarray(figure.canvas.buffer_rgba())[:height, :width]
     opacity = ink[..., 3:] / 255
     return np.round(opacity * ink[..., :3] + (1 - opacity) * image).astype(np.uint8)
-
-
-def draw_grid(columns: dict[str, list[np.ndarray | None]], path: Path) -> None:
-    """Write a picture with a titled column for each list of pictures (H, W, 3), RGB.
-
-    None leaves a cell empty.
-    """
-    rows = max(len(pictures) for pictures in columns.values())
-    figure = empty_figure((1.5 * len(columns), 1.5 * rows + 0.4), layout='constrained')
-    axes = figure.subplots(rows, len(columns), squeeze=False)
-    for title, column in zip(columns, axes.T, strict=True):
-        column[0].set_title(title.replace(', ', ',\n'), fontsize=9)
-        for axis, picture in zip(column, columns[title], strict=False):
-            if picture is not None:
-                axis.imshow(picture)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    with whole_file(path) as part:
-        figure.savefig(part, dpi=100)
-
-
-def draw_panels(image: np.ndarray, labels: dict[str, np.ndarray], scores: dict[int, np.ndarray],
-                *, names: Sequence[str], palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """A picture of titled panels: an image, label maps, and score maps of some classes.
-
-    The score maps have one colour scale; the frame of each is its class's colour in the label maps.
-
-    Args:
-        image: (H, W, 3), RGB.
-        labels: by title, (H, W) label maps, or pictures (h, w, 3), RGB, as they are.
-        scores: (H, W) score maps, cosines, by class index.
-        names: of the K classes.
-        palette: RGB in [0, 255] of the K classes.
-
-    Returns:
-        (h, w, 3) uint8, RGB; 240 pixels a panel in width, at most six panels a row.
-
-    Examples:
-        >>> image, labels = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
-        >>> named = dict(names=['sky'], palette=[(0, 0, 200)])
-        >>> draw_panels(image, {'prediction': labels}, {}, **named).shape
-        (280, 570, 3)
-    """
-    count = 1 + len(labels) + len(scores)
-    rows = -(-count // 6)
-    columns = -(-count // rows)
-    titles = {index: fill(names[index], 24) for index in scores}
-    lines = max((title.count('\n') + 1 for title in titles.values()), default=1)
-    height = 2.4 * min(2.0, max(0.4, image.shape[0] / image.shape[1])) + 0.2 + 0.2 * lines
-    figure = empty_figure((2.4 * columns + 0.9, height * rows), layout='constrained')
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axis in axes:
-        axis.set_axis_off()
-    axes[0].imshow(image)
-    axes[0].set_title('image')
-    for axis, (title, label_map) in zip(axes[1:], labels.items(), strict=False):
-        axis.imshow(paint(label_map, palette) if label_map.ndim == 2 else label_map,
-                    interpolation='nearest')
-        axis.set_title(title)
-    limits = dict(vmin=min(map(np.min, scores.values()), default=0),
-                  vmax=max(map(np.max, scores.values()), default=1))
-    for axis, (index, score_map) in zip(axes[1 + len(labels):], scores.items(), strict=False):
-        drawn = axis.imshow(score_map, cmap='magma', **limits)
-        axis.set_title(titles[index], parse_math=False)
-        axis.set_axis_on()
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set(color=np.divide(palette[index], 255), linewidth=4)
-    if scores:
-        figure.colorbar(drawn, ax=axes.tolist(), label='cosine', fraction=0.03, pad=0.01)
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()

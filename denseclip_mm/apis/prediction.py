@@ -20,6 +20,11 @@ def with_other(class_names: list[str], palette: list[tuple[int, int, int]]) -> t
     return [*class_names, OTHER], [*palette, GREY]
 
 
+def _check_opacity(opacity: float) -> None:
+    if not 0 <= opacity <= 1:  # which nan is not either
+        raise ValueError(f'opacity has to be 0 to 1, got {opacity}')
+
+
 @dataclass
 class Prediction:
     """A segmented picture.
@@ -65,7 +70,11 @@ class Prediction:
 
         A border is white on one side and black on the other, so that it stands out where a class
         has the colours of the picture. Opacity 1 is the colours alone, 0 the picture.
+
+        Raises:
+            ValueError: if the opacity is not 0 to 1.
         """
+        _check_opacity(opacity)
         painted = cv2.addWeighted(paint(self.labels, self.palette), opacity,
                                   self.image, 1 - opacity, 0)
         if 0 < opacity < 1:
@@ -159,7 +168,11 @@ class Detection:
         Returns:
             (h, w, 3) uint8, RGB; a small picture is enlarged, see :func:`enlarged
             <denseclip_mm.apis.pictures.enlarged>`.
+
+        Raises:
+            ValueError: if the opacity is not 0 to 1.
         """
+        _check_opacity(opacity)
         colours = [self.palette[label] for label in self.labels]
         painted = self.image.copy()
         for index in reversed(range(len(colours) if self.masks is not None else 0)):

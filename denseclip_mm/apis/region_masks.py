@@ -5,6 +5,7 @@ Shapes: R regions, H, W size of the picture.
 
 import json
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,24 @@ from denseclip_mm.apis.pictures import check_size
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 VOID = 255  # of label maps, as in mmseg
 
 
-def read_regions(regions: np.ndarray | Sequence, size: tuple[int, int]) -> np.ndarray:
+def read_regions(regions: np.ndarray | Tensor | Sequence, size: tuple[int, int]) -> np.ndarray:
     """Masks (R, H, W), bool, of regions in any of three forms.
 
     Args:
-        regions: masks (R, H, W), what is not 0 belongs to the region; boxes (R, 4), left, top,
-            right and bottom in pixels, from edge to edge, cut off at the picture's; or a label map
-            (H, W), each label but 255 a region, in ascending order.
+        regions: masks (R, H, W), what is not 0 belongs to the region (a single one of bool may be
+            (H, W)); boxes (R, 4), left, top, right and bottom in pixels, from edge to edge, cut off
+            at the picture's; or a label map (H, W), each label but 255 a region, in ascending
+            order.
         size: H, W.
 
     Raises:
-        ValueError: if they are none of the three, there is none, or one is empty or outside the
-            picture; says which.
+        ValueError: if they are none of the three, there is none, one is empty or outside the
+            picture, a mask is soft, or a label map is none; says which.
 
     Examples:
         >>> read_regions([[0, 0, 1, 2], [1, 1, 9, 9]], (2, 3)).astype(int).tolist()
@@ -37,7 +40,8 @@ def read_regions(regions: np.ndarray | Sequence, size: tuple[int, int]) -> np.nd
     """
     height, width = size
     try:
-        regions = np.asarray(regions)
+        regions = np.asarray([*map(_array, regions)] if isinstance(regions, list | tuple)
+                             else _array(regions))
     except ValueError:  # rows of different lengths
         raise ValueError('regions are of different sizes; give masks of the size of the picture, '
                          'or boxes of four numbers') from None
@@ -45,7 +49,14 @@ def read_regions(regions: np.ndarray | Sequence, size: tuple[int, int]) -> np.nd
         raise ValueError(f'regions are numbers, got {regions.dtype}')
     if not len(regions.shape) or not len(regions):
         raise ValueError('there is no region to name')
-    if regions.shape == size:
+    if regions.shape == size and regions.dtype == bool:
+        masks = regions[None]
+    elif regions.shape == size:
+        if np.array_equal(np.unique(regions), [0, VOID]):
+            raise ValueError(f'a label map of 0 and {VOID} alone looks like a mask, and its region '
+                             f'would be what is outside, as {VOID} is none; give masks (R, H, W)')
+        if (regions % 1 != 0).any():
+            raise ValueError('a label map holds numbers that are not whole')
         masks = np.stack([regions == label for label in np.unique(regions) if label != VOID]
                          or [np.zeros(size, bool)])
     elif regions.ndim == 2 and regions.shape[1] == 4:
@@ -56,6 +67,9 @@ def read_regions(regions: np.ndarray | Sequence, size: tuple[int, int]) -> np.nd
         y, x = np.ogrid[:height, :width]
         masks = (left <= x) & (x < right) & (top <= y) & (y < bottom)
     elif regions.ndim == 3 and regions.shape[1:] == size:
+        if regions.dtype.kind == 'f' and not np.isin(regions, (0, 1)).all():
+            raise ValueError('a mask holds other numbers than 0 and 1; say from which on a pixel '
+                             'belongs to the region: masks > 0.5')
         masks = regions != 0
     else:
         raise ValueError(f'regions of the shape {regions.shape} are neither masks (R, {height}, '
@@ -66,6 +80,10 @@ def read_regions(regions: np.ndarray | Sequence, size: tuple[int, int]) -> np.nd
         raise ValueError(f'region {empty[0]} has no pixel in the picture of {width} x {height} '
                          'pixels')
     return masks
+
+
+def _array(value: Any) -> Any:
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
 
 
 def read_label_map(path: str | Path) -> np.ndarray:
@@ -90,26 +108,44 @@ def read_coco_boxes(path: str | Path, picture: str | Path) -> np.ndarray:
 
     Args:
         path: JSON with ``annotations``, whose ``bbox`` is left, top, width and height. With
-            ``images``, those count whose image has the name of the picture.
+            ``images``, those count whose image has the name of the picture, and of several of that
+            name the one that shares most of the folders above it.
         picture: the picture's file.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no such JSON, or has no box of this picture.
+        ValueError: if it is no such JSON, has no box of this picture, or does not say which image
+            the picture is.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no file {str(path)!r} (looked from {Path.cwd()})')
     try:
         content: Any = json.loads(Path(path).read_text())
         annotations = content['annotations']
-        if content.get('images'):
-            ids = [image['id'] for image in content['images']
-                   if Path(image['file_name']).name == Path(picture).name]
+        shared = {image['id']: _shared_end(image['file_name'], picture)
+                  for image in content.get('images') or []}
+        if shared:
+            most = max(shared.values())
+            ids = {each for each in shared if most[0] and shared[each] == most}
             annotations = [each for each in annotations if each['image_id'] in ids]
-        boxes = np.array([each['bbox'] for each in annotations], float).reshape(-1, 4)
+        else:
+            ids = {each.get('image_id') for each in annotations}
+        boxes = np.array([each['bbox'] for each in annotations], float).reshape(
+            len(annotations), 4)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f'{path} is no COCO file, which has "annotations" with an "image_id" and '
                          'a "bbox" of four numbers each') from None
+    if len(ids) > 1:
+        raise ValueError(f'{path} has {len(ids)} images that may be {picture}; give each its '
+                         'file_name in "images", with as much of the path as tells them apart')
     if not len(boxes):
         raise ValueError(f'{path} has no box of a picture named {Path(picture).name!r}')
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+
+
+def _shared_end(name: str, picture: str | Path) -> tuple[int, bool]:
+    """How many parts a picture's path ends with that a name ends with; whether they are all."""
+    parts = Path(name).parts
+    pairs = zip(reversed(parts), reversed(Path(picture).absolute().parts), strict=False)
+    count = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return count, count == len(parts)

@@ -24,7 +24,7 @@ _BLUR = 0.1  # standard deviation, over the longest side of the picture
 
 
 def assign_regions(model: EncoderDecoder, picture: np.ndarray | str | Path,
-                   regions: np.ndarray | Sequence, names: str | Sequence[str], *,
+                   regions: np.ndarray | Tensor | Sequence, names: str | Sequence[str], *,
                    how: str = 'pool', one_to_one: bool = False,
                    colours: Colours | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Score every name for every region, and give regions their names.
@@ -44,8 +44,9 @@ def assign_regions(model: EncoderDecoder, picture: np.ndarray | str | Path,
     Args:
         model: a segmentor with a :class:`PixelTextNeck`, as of ``Predictor(...).model``.
         picture: (H, W, 3) uint8, RGB, or a file.
-        regions: masks (R, H, W); boxes (R, 4), left, top, right and bottom in pixels; or a label
-            map (H, W), each label but 255 a region, in ascending order. They may overlap.
+        regions: masks (R, H, W), or one of bool (H, W); boxes (R, 4), left, top, right and bottom
+            in pixels; or a label map (H, W), each label but 255 a region, in ascending order. They
+            may overlap. Arrays, tensors of any device or lists of such.
         names: K names, as in :class:`PixelTextNeck`; a single one, too.
         how: ``'pool'``, ``'colour'`` or ``'blur'``.
         one_to_one: give each name to one region at most.

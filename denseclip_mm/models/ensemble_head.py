@@ -37,7 +37,8 @@ class EnsembleHead(BaseDecodeHead):
         if not all(0 <= weight <= 1 for weight in weights):
             raise ValueError(f'the weights {tuple(weights)} of the score map are not in [0, 1]')
         super().__init__(in_channels=len(columns), channels=len(columns),
-                         num_classes=len(columns), dropout_ratio=0, init_cfg=None,
+                         num_classes=len(columns), out_channels=len(columns),
+                         dropout_ratio=0, init_cfg=None,
                          align_corners=decode_head.align_corners)
         del self.conv_seg
         self.decode_head = decode_head

@@ -40,7 +40,8 @@ class ScoreMapHead(PiecewiseLoss, BaseDecodeHead):
                  align_corners: bool = False) -> None:
         super().__init__(
             in_channels=num_classes, channels=num_classes, num_classes=num_classes,
-            dropout_ratio=0, in_index=in_index, sampler=sampler, ignore_index=ignore_index,
+            out_channels=num_classes, dropout_ratio=0, in_index=in_index, sampler=sampler,
+            ignore_index=ignore_index,
             threshold=0.3 if num_classes == 1 else None,  # mmseg's default, without its warning
             loss_decode=loss_decode or dict(type='CrossEntropyLoss'),
             align_corners=align_corners, init_cfg=None)

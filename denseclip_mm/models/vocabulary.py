@@ -162,8 +162,8 @@ def parse_class_names(text: str) -> str | list[str]:
     """Class names of a command line or a text field.
 
     Args:
-        text: ``'cat, dog;puppy'``, or a name a line (a semicolon joins synonyms); a ``.txt`` file
-            with a name a line; or a dataset alias of mmseg.
+        text: ``'cat, dog;puppy'``, or a name a line (a semicolon joins synonyms); a file with a
+            name a line, which is there or ends in ``.txt``; or a dataset alias of mmseg.
 
     Returns:
         The names; a file or an alias stays a string.
@@ -176,7 +176,8 @@ def parse_class_names(text: str) -> str | list[str]:
     """
     lines = '\n'.join(filter(None, map(str.strip, text.split('\n'))))
     names = [name.strip() for name in re.split(r',?\n|,', lines)]
-    if len(names) == 1 and (names[0] in _aliases() or Path(names[0]).suffix == '.txt'):
+    if len(names) == 1 and (names[0] in _aliases() or names[0].lower().endswith('.txt')
+                            or _is_file(names[0])):
         return names[0]
     return names
 

@@ -4,7 +4,7 @@ import os
 from argparse import ArgumentParser
 from pathlib import Path
 
-from denseclip_mm.apis.command_line import parse_launched, positive
+from denseclip_mm.apis.command_line import parse_launched, positive, share
 
 import pytest
 
@@ -48,3 +48,15 @@ def test_what_counts_is_one_or_more(capsys: pytest.CaptureFixture) -> None:
         with pytest.raises(SystemExit, match='2'):
             parser.parse_args(['--scenes', word])
         assert message in capsys.readouterr().err
+
+
+def test_a_share_is_0_to_1(capsys: pytest.CaptureFixture) -> None:
+    parser = ArgumentParser()
+    parser.add_argument('--opacity', type=share)
+    assert [parser.parse_args(['--opacity', word]).opacity for word in ('0', '0.5', '1')] == [
+        0, 0.5, 1]
+    for word in ('7', '-0.1', 'nan', 'inf'):
+        with pytest.raises(SystemExit, match='2'):
+            parser.parse_args([f'--opacity={word}'])
+        assert f'argument --opacity: has to be 0 to 1, got {float(word)}' in (
+            capsys.readouterr().err)

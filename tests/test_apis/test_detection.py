@@ -221,6 +221,8 @@ def detection() -> Detection:
 
 
 def test_overlay(detection):
+    with pytest.raises(ValueError, match='opacity has to be 0 to 1, got 7'):
+        detection.overlay(7)
     drawn = detection.overlay(0.5)
     assert drawn.shape == (500, 600, 3) and (detection.image == 100).all()
     assert drawn[150, 150].tolist() == drawn[250, 250].tolist() == [150, 50, 50]  # the better one

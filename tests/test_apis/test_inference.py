@@ -7,7 +7,7 @@ from denseclip_mm.apis import Prediction, Predictor
 from denseclip_mm.apis.pictures import distinct_colours, read_image
 from denseclip_mm.apis.score_map import _cosines, score_map_of
 from denseclip_mm.demo.scenes import ScenesDataset, draw
-from denseclip_mm.models.vocabulary import parse_class_names
+from denseclip_mm.models.vocabulary import parse_class_names, read_class_names
 
 import cv2
 import numpy as np
@@ -362,6 +362,9 @@ def test_overlay() -> None:
     assert given.overlay(0.5).tolist() == [[[255] * 3, [0] * 3]]  # the border
     assert given.overlay(1).tolist() == [[[0, 0, 0], [200, 100, 0]]]
     assert np.array_equal(given.overlay(0), image)
+    for faulty in (7, -0.1, float('nan')):
+        with pytest.raises(ValueError, match=f'opacity has to be 0 to 1, got {faulty}'):
+            given.overlay(faulty)
     wide = replace(given, image=np.full((1, 6, 3), 100, np.uint8),
                    labels=np.array([[0, 0, 0, 1, 1, 1]]))
     assert wide.overlay(0.5).tolist() == [[
@@ -384,6 +387,23 @@ def test_colours_are_distinct() -> None:
 ])
 def test_names_of_a_command_line(text: str, names: str | list[str]) -> None:
     assert parse_class_names(text) == names
+
+
+def test_a_file_of_names_has_any_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is there; `.txt` in any case is a file's, which then has to be there."""
+    monkeypatch.chdir(tmp_path)
+    for name in ('names.csv', 'Names.TXT', 'names'):
+        Path(name).write_text('cat\ndog;puppy\n')
+        assert parse_class_names(f' {name}') == name
+        assert read_class_names(parse_class_names(name)) == ['cat', 'dog;puppy']
+    Path('folder').mkdir()
+    assert parse_class_names('folder') == ['folder']
+    assert parse_class_names('none.csv') == ['none.csv']
+    with pytest.raises(ValueError, match=r"'None\.TXT' is neither a file nor"):
+        read_class_names(parse_class_names('None.TXT'))
+    Path('photo.png').write_bytes(b'\x89PNG\xff')
+    with pytest.raises(ValueError, match=r"'photo\.png' is no text in UTF-8"):
+        read_class_names(parse_class_names('photo.png'))
 
 
 def test_other(scene: tuple) -> None:

@@ -5,11 +5,13 @@ import zlib
 from pathlib import Path
 
 from denseclip_mm.apis import pictures
-from denseclip_mm.apis.pictures import read_image
+from denseclip_mm.apis.pictures import load_image, read_image
 
 import cv2
 import numpy as np
 import pytest
+from mmcv.transforms import LoadImageFromFile
+from PIL import Image
 
 
 def png_of_size(path: Path, width: int, height: int) -> Path:
@@ -40,6 +42,16 @@ def test_files_that_are_no_pictures(tmp_path):
         assert str(error.value).startswith(f'{tmp_path}/{name}.png is no picture that LoadImage')
     with pytest.raises(ValueError, match=r'none\.png is no picture that .*No such file'):
         read_image(tmp_path / 'none.png')
+
+
+@pytest.mark.parametrize('dtype', [np.int32, np.float32])
+def test_32_bits(dtype, tmp_path):
+    """Which OpenCV reads unchanged alone."""
+    Image.fromarray(np.ones((3, 4), dtype)).save(tmp_path / 'a.tif')
+    with pytest.raises(ValueError, match=r'a\.tif is no picture that .* 32 bits a channel; save'):
+        read_image(tmp_path / 'a.tif')
+    step = LoadImageFromFile(color_type='unchanged')
+    assert load_image(tmp_path / 'a.tif', step)['img'].tolist() == np.ones((3, 4)).tolist()
 
 
 def test_a_picture_of_the_limit(tmp_path, monkeypatch):

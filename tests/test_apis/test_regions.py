@@ -190,6 +190,16 @@ def test_forms_of_regions() -> None:
     of_labels = read_regions(labels, (3, 4))
     assert [each.sum() for each in of_labels] == [2, 3, 4]
     assert np.array_equal(read_regions(of_labels.astype(np.uint8) * 7, (3, 4)), of_labels)
+    assert np.array_equal(read_regions(of_labels.astype(float), (3, 4)), of_labels)
+    assert np.array_equal(read_regions(of_labels[1], (3, 4)), of_labels[1:2])  # one mask
+
+
+def test_tensors_are_regions() -> None:
+    masks = torch.zeros(2, 3, 4)
+    masks[0, 1] = masks[1, 2] = 1
+    for regions in (masks, masks.bool(), masks.requires_grad_(), list(masks), tuple(masks)):
+        assert np.array_equal(read_regions(regions, (3, 4)), masks.detach().numpy() == 1)
+    assert read_regions(torch.tensor([[0., 0, 4, 1]], requires_grad=True), (3, 4)).sum() == 4
 
 
 @pytest.mark.parametrize(('regions', 'message'), [
@@ -202,6 +212,10 @@ def test_forms_of_regions() -> None:
     (np.ones((2, 4, 3)), r'shape (2, 4, 3) are neither masks (R, 3, 4), nor boxes (R, 4), nor a'),
     (np.ones((5, 5)), 'shape (5, 5) are neither'),
     (np.full((3, 4), 255), 'region 0 has no pixel'),
+    (np.eye(3, 4, dtype=np.uint8) * 255, 'a label map of 0 and 255 alone looks like a mask, and'),
+    (np.eye(3, 4) / 2, 'a label map holds numbers that are not whole'),
+    (np.eye(3, 4)[None] * 0.7, 'a mask holds other numbers than 0 and 1; say from which on'),
+    (np.eye(3, 4)[None] * float('nan'), 'a mask holds other numbers than 0 and 1'),
     ([[0, 0, 2], [1]], 'regions are of different sizes'),
     ([['a', 'b', 'c', 'd']], 'regions are numbers'),
 ])
@@ -285,3 +299,32 @@ def test_files(tmp_path) -> None:
             read_coco_boxes(path, 'x.png')
     with pytest.raises(FileNotFoundError, match='there is no file'):
         read_coco_boxes(tmp_path / 'no.json', 'x.png')
+
+
+def test_boxes_are_of_this_picture_and_no_other(tmp_path: Path, monkeypatch) -> None:
+    """Whose path ends most like the picture's; what does not tell is refused."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / 'coco.json'
+
+    def boxes(names: list[str], picture: str) -> list:
+        path.write_text(json.dumps(dict(
+            images=[dict(id=number, file_name=name) for number, name in enumerate(names)],
+            annotations=[dict(image_id=number, bbox=[number, 0, 1, 1]) for number in range(3)])))
+        return read_coco_boxes(path, picture)[:, 0].tolist()
+    assert boxes(['x/a.png', 'y/a.png', 'a.jpg'], 'some/y/a.png') == [1]
+    assert boxes(['x/a.png', 'a.png', 'z/w/a.png'], 'y/a.png') == [1]
+    assert boxes(['x/a.png', 'w/x/a.png', 'v/x/a.png'], 'v/x/a.png') == [2]
+    assert boxes(['x/a.png'], 'moved/a.png') == [0]
+    Path('x').mkdir()
+    monkeypatch.chdir('x')
+    assert boxes(['y/a.png', 'x/a.png'], 'a.png') == [1]
+    for names in (['x/a.png', 'y/a.png'], ['a.png', 'a.png']):
+        with pytest.raises(ValueError, match=r'coco\.json has 2 images that may be z/a\.png; give'):
+            boxes(names, 'z/a.png')
+    with pytest.raises(ValueError, match=r'has 3 images that may be a\.png'):
+        boxes([], 'a.png')
+    for entries in ([[0, 0, 1, 1, 5, 5, 6, 6]], [[0, 0, 1], [0, 0, 1, 1, 1]], [[0], [1], [2], [3]]):
+        path.write_text(json.dumps(dict(
+            annotations=[dict(image_id=1, bbox=box) for box in entries])))
+        with pytest.raises(ValueError, match='is no COCO file'):
+            read_coco_boxes(path, 'a.png')

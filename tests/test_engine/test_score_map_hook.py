@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from denseclip_mm.apis.pictures import draw_panels
+from denseclip_mm.apis.panels import draw_panels
 from denseclip_mm.apis.score_map import score_map_of
 from denseclip_mm.demo import ScenesDataset
 from denseclip_mm.demo.render import CLASSES

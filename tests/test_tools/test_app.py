@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -272,7 +273,7 @@ def test_faults_are_told_and_the_page_goes_on(browser, server, scene, tmp_path):
     visitor.fault().get_by_text('there is no picture yet').wait_for()
     visitor.upload(tmp_path / 'broken.png')
     visitor.segment('water, grass')
-    visitor.fault().get_by_text('broken.png').wait_for()
+    visitor.fault().get_by_text('broken.png is no picture that this page can read').wait_for()
     assert '/' not in visitor.fault().inner_text()  # no path of the server
     visitor.upload(tmp_path / 'scene.png')
     for names, message in [
@@ -451,10 +452,16 @@ def test_requests_that_the_page_does_not_send(server, scene, tmp_path):
             (['water', 'grass'], 1, 'the names are a text'), ({'a': 1}, 1, 'the names are a text'),
             ('water, grass', 'x', 'opacity and threshold are numbers'),
             ('water, grass', None, 'opacity and threshold are numbers'),
+            ('water, , grass', 1, '>a name is empty; type names with one comma between two'),
+            ('water, 1: x', 1, '>name 1 (&#x27;1: x&#x27;) starts with a number'),
             ('x' * 10**5, 1, 'have 100000 characters, of at most 20000'),
             (f'a{" " * 10**5}b', 1, 'have 100002 characters'),
-            ('water, grass', 1e308, 'water'), ('water, grass', -1, 'water')]:
+            ('water, grass', float('nan'), 'water'), ('water, grass', 1e308, 'water'),
+            ('water, grass', -1, 'water')]:
         assert said in ask(server[0], picture, names, opacity, 0)
+    assert '1: ' in ask(server[0], picture, 'boxes', '0, 0, 99, 99', '猫, 🐈', 'pool', False,
+                       api='name_regions')
+    assert 'Warning' not in server[1].read_text()
 
 
 def test_names_of_one_visitor_are_not_those_of_another(scene, tmp_path, load_tool):
@@ -487,6 +494,20 @@ def test_names_of_one_visitor_are_not_those_of_another(scene, tmp_path, load_too
     after = segmenter(', '.join(before.class_names), scene)
     assert after.answers == 'decode head' and after.class_names == before.class_names
     np.testing.assert_array_equal(after.labels, before.labels)
+
+
+def test_names_that_occur_are_counted(scene, load_tool):
+    """A name that reads 'other' is one of them, and what has none of the names is not."""
+    app = load_tool('app')
+    segmenter = app.Segmenter(Predictor(ZERO_SHOT, device='cpu'))
+    for names, label, lowest, said in [('other, snow', 0, 0, '1 of 2'), ('water', 0, 1, '0 of 1'),
+                                       ('other, snow', 1, 1, '1 of 2'),
+                                       ('water, snow', 0, 0, '1 of 2'),
+                                       ('water, snow', 1, 1, '0 of 2')]:
+        prediction = segmenter(names, scene, alone=True)
+        prediction = replace(prediction, labels=np.full_like(prediction.labels, label))
+        prediction = prediction.or_other(lowest) if lowest else prediction
+        assert f'labelled the pixels: {said} names occur' in app.describe(prediction)
 
 
 def test_a_picture_is_looked_at_once(scene, load_tool):

@@ -134,7 +134,7 @@ def test_predict(served, succeed, run_tool, tmp_path):
     assert json.loads((tmp_path / 'named/boxes/scene 0.json').read_text()) == []  # none above 0.3
     for more, said in [
             (['--outputs', 'labels'], 'has no labels; it has overlays, boxes, score_maps'),
-            (['--score-threshold', '2'], '--score-threshold is from 0 to 1, got 2.0'),
+            (['--score-threshold', '2'], '--score-threshold: has to be 0 to 1, got 2.0'),
             (['--other', '0.2'], 'other is for pixels; the things of a detector have scores of'),
             (['--classes', 'red thing'], "'red thing' alone leaves nothing to choose between"),
             ([], 'choose another --out')]:

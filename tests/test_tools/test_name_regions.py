@@ -73,6 +73,7 @@ def test_mistakes(folder: Path, run_tool) -> None:
     Image.new('L', (9, 5), 1).save(folder / 'small.png')
     for words, message in (
             (['--labels', 'small.png'], 'small.png has 9 x 5 pixels, the picture 128 x 128'),
+            (['--labels', '0.png'], 'a label map of 0 and 255 alone looks like a mask'),
             (['--labels', 'no.png'], 'no.png is no picture that Pillow can read'),
             (['--masks', '0.png', 'x.png'], 'x.png has 3 channels; masks and labels have one'),
             (['--boxes', 'no.json'], "there is no file 'no.json'"),

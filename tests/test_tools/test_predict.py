@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from denseclip_mm.demo.scenes import draw
 import cv2
 import numpy as np
 import pytest
+import torch
+from mmseg.apis import init_model
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +104,15 @@ def test_a_folder(predict: Callable, folder: Path, capsys: pytest.CaptureFixture
     # Other classes would mix two legends.
     assert 'choose another --out' in predict(*words[:-1], 'sea, sky')
     assert json.loads((out / 'classes.json').read_text()) == legend
+
+
+def test_libraries_warn_of_nothing_that_a_user_could_change(predict: Callable, folder: Path
+                                                            ) -> None:
+    """Two names, one of letters that no font of matplotlib has; all models are built quietly."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        assert predict(ZERO_SHOT, 'none', 'in/scene.0.png', '--classes', '猫 🐈, snow') is None
+    assert [str(each.message) for each in said if issubclass(each.category, UserWarning)] == []
 
 
 def test_more_classes_than_a_byte_holds(predict: Callable, folder: Path) -> None:
@@ -202,7 +214,44 @@ def test_one_name_alone(predict: Callable, folder: Path) -> None:
     with Path('predicted/shares.csv').open(newline='') as stream:
         assert {row['name'] for row in csv.DictReader(stream)} == {
             ['grass', 'other'][label] for label in expected.shares()}
-    assert 'another threshold' in predict(*words, '--other', '0.6')
+    assert 'classes.json differs in other; choose' in predict(*words, '--other', '0.6')
+
+
+def save_random(path: str, config: Path, seed: int) -> None:
+    torch.manual_seed(seed)
+    torch.save(dict(state_dict=init_model(str(config), device='cpu').state_dict()), path)
+
+
+def test_results_of_another_question_are_not_kept_for_this_one(
+        predict: Callable, folder: Path, small_demo: str, capsys: pytest.CaptureFixture) -> None:
+    """The same file name may hold other weights; what is there is not said to be written."""
+    config = folder.parent / 'small.py'
+    config.write_text(small_demo)
+    save_random('model.pth', config, 0)
+    words = [config, 'model.pth', 'in/scene.0.png']
+    mixed = [*words, '--outputs', 'labels', '--ensemble', '0.35', '1']
+    assert predict(*mixed) is None
+    assert capsys.readouterr().out.endswith('wrote 1 of 1 into predicted\n')
+    assert predict(*mixed[:3], 'in/scene.1.png', *mixed[3:]) is None
+    assert capsys.readouterr().out.endswith('wrote 1 of 2 into predicted; 1 was there already\n')
+    assert 'classes.json differs in ensemble; choose another --out' in predict(
+        *mixed[:-2], '0', '1')
+    assert 'differs in ensemble, answers; choose' in predict(*words)
+    legend = json.loads(Path('predicted/classes.json').read_text())
+    assert legend['ensemble'] == [0.35, 1] and 'opacity' not in legend
+
+    # How overlays and score maps look counts where there are some.
+    assert predict(*mixed, '--outputs', 'overlays', '--opacity', '0.4') is None
+    assert predict(*mixed, '--opacity', '0.6', '--num-score-maps', '2') is None
+    assert 'differs in opacity' in predict(*mixed, '--outputs', 'overlays')
+    assert predict(*mixed, '--outputs', 'score_maps', '--num-score-maps', '2') is None
+    assert 'differs in num_score_maps' in predict(*mixed, '--outputs', 'score_maps')
+
+    save_random('model.pth', config, 1)
+    assert 'differs in weights; choose' in predict(*mixed)
+    for text in ('', '[1]'):
+        Path('predicted/classes.json').write_text(text)
+        assert 'predicted/classes.json is no legend that' in predict(*mixed)
 
 
 @pytest.mark.parametrize(('words', 'message'), [
@@ -210,6 +259,10 @@ def test_one_name_alone(predict: Callable, folder: Path) -> None:
     ([ZERO_SHOT, 'nix.pth', 'in'], "error: there is no checkpoint 'nix.pth'"),
     ([ZERO_SHOT, 'none', 'nowhere'], "error: 'nowhere' is no file, no folder"),
     ([ZERO_SHOT, 'none', 'in', '--classes', 'sea, sea'], "'sea' stands twice"),
+    ([ZERO_SHOT, 'none', 'in', '--classes', ''], "name 0 ('') is empty"),
+    ([ZERO_SHOT, 'none', 'in', '--opacity', '7'], '--opacity: has to be 0 to 1, got 7.0'),
+    ([ZERO_SHOT, 'none', 'in', '--opacity', 'nan'], '--opacity: has to be 0 to 1, got nan'),
+    ([ZERO_SHOT, 'none', 'in', '--num-score-maps', '-1'], 'has to be 1 or more, got -1'),
     ([ZERO_SHOT, 'none', 'in', '--classes', 'names.txt'], "='names.txt' is neither a file"),
     ([ZERO_SHOT, 'none', 'in/scene.0.png', 'scene.0.jpg'], 'would both be written as scene.0'),
     ([ZERO_SHOT, 'none', 'frames'], 'clip.mp4 and frames/clip/0.png would both write to clip/'),
