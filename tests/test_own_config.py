@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import HOOKS
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
@@ -148,6 +149,17 @@ WRONG = {
                                  'in_channels=[256, 512, 1024, 1024])'},
                          r"the neck cannot take the backbone's maps of \[256, 512, 1024, 2048\] "
                          r'channels \(.*\); give it these as in_channels'),
+    'the channels of queries': (
+        'Mask2Former', {'2048 + 150': '2048'},
+        r'decode_head cannot take maps of \[256, 512, 1024, 2198\] channels \(.*to have 2048 '
+        r'channels, but got 2198 .*\); give it these as in_channels'),
+    'the channels of a second map': (
+        'DeepLabV3+', {'2048 + 150': '2048 + 150, c1_in_channels=64'},
+        r'maps of \[256, 512, 1024, 2198\] channels \(.*to have 64 channels, but got 256.*'
+        'as c1_in_channels of DeepLabV3'),
+    'a score map that is not there': (
+        'FPN', {'num_classes=150))': 'num_classes=150, in_index=7))'},
+        r'auxiliary_head cannot take maps of .*\(.*index out of range\); in_index counts these 5'),
     'no neck': ('FPN', {"neck=dict(_delete_=True, **language.neck, class_names='ade20k', "
                         'neck=_base_.model.neck)': 'train_cfg=dict()',
                         'auxiliary_head=dict(**language.score_map_head, num_classes=150)':
@@ -171,6 +183,29 @@ def test_a_head_that_cannot_take_its_maps(case: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         check_heads(model)
     assert model.training
+
+
+def test_queries_of_other_classes(tmp_path: Path) -> None:
+    """Their number is compared with the names, the weights of their loss with it; as the page."""
+    six = {"class_names='ade20k'": 'class_names=list("abcdef")', '150))': '6))'}
+    stock = 'decode_head=dict(in_channels=[256, 512, 1024, 2048 + 150])'
+    end = re.search(r'`(decode_head=dict\(.*?, (num_classes=6), .*\))`', PAGE)
+    check = HOOKS.build(dict(type='CheckClassesHook'))._check_neck
+    for head, message in (
+            (end[1].replace(f', {end[2]}', ''),
+             '^decode_head has num_classes=150, but the neck has 6 class_names'),
+            (stock.replace('150])', f'6], {end[2]})'),
+             '^decode_head.loss_cls.class_weight has 151 entries, but needs 7: one for each class, '
+             'and one for none$')):
+        with pytest.raises(ValueError, match=message):
+            check(build(write('Mask2Former', tmp_path, CASES['Mask2Former'],
+                              {**six, stock: head})))
+    cfg = write('Mask2Former', tmp_path, CASES['Mask2Former'], {**six, stock: end[1]})
+    check(build(cfg))
+    cfg.model.auxiliary_head.loss_decode.class_weight = [1.0] * 5
+    with pytest.raises(ValueError, match=r'^auxiliary_head.loss_decode.class_weight has 5 entries, '
+                       'but needs 6: one for each class$'):
+        check(build(cfg))
 
 
 def test_two_strides_taken_as_one(tmp_path: Path) -> None:
