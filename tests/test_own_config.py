@@ -1,6 +1,7 @@
 """The page on a config of mmseg's own, word for word, on the configs that mmseg ships."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 from denseclip_mm.apis.heads import check_heads
@@ -117,6 +118,28 @@ def test_vit_has_maps_of_768_channels(tmp_path: Path) -> None:
     assert type(backbone).__name__ == 'CLIPVisionTransformer'
     assert cfg.model.neck.score_map_index == 2
     assert cfg.model.neck.neck.in_channels == [768] * 4
+
+
+def test_hooks_of_ones_own(tmp_path: Path) -> None:
+    """A config with hooks is inherited like any other; the page says how the checks join them."""
+    (tmp_path / 'base.py').write_text(f"_base_ = '{STOCK / CASES['FPN']}'\n"
+                                      "custom_hooks = [dict(type='EMAHook')]")
+    both = re.search(r'`(custom_hooks = \[.*\])`', PAGE)[1]
+    cfg = write('FPN', tmp_path, CASES['FPN'], {
+        str(STOCK / CASES['FPN']): str(tmp_path / 'base.py'),
+        'custom_hooks = language.custom_hooks': both})
+    assert [hook.type for hook in cfg.custom_hooks] == [
+        'EMAHook', 'CheckClassesHook', 'CheckLossHook', 'RunSummaryHook']
+
+
+def test_a_head_that_takes_the_place_of_another(tmp_path: Path) -> None:
+    """Without the word of the page, options of the stock head are left over."""
+    beside = 'auxiliary_head=[_base_.model.auxiliary_head, dict('
+    for word, fits in (('', False), (re.search('`(_delete_=True)` in the dict', PAGE)[1], True)):
+        cfg = write('UPerNet', tmp_path, CASES['UPerNet'], {
+            beside: f'auxiliary_head=dict({word + ", " if word else ""}', '150)])': '150))'})
+        with nullcontext() if fits else pytest.raises(TypeError, match="argument 'in_channels'"):
+            assert type(build(cfg).auxiliary_head).__name__ == 'ScoreMapHead'
 
 
 def test_it_is_the_shipped_config_but_for_the_head(tmp_path: Path) -> None:
