@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from denseclip_mm.apis.towers import check_loaded_towers, check_text_tower
+from denseclip_mm.apis.towers import check_loaded_towers, check_text_tower, check_weights
 from denseclip_mm.files import check_finite, read_state_dict, read_tensors
 from denseclip_mm.models.class_order import another_order
 from denseclip_mm.models.neck import PixelTextNeck
@@ -166,6 +166,7 @@ def start_zero_shot(model: BaseSegmentor) -> None:
             isinstance(prompt, TextEmbeddings) and prompt.path is None):
         raise ValueError('the config of this model names no pretrained weights; give the '
                          'checkpoint that holds them')
+    check_weights(model)
     check_text_tower(model)
     with _quiet():
         model.init_weights()

@@ -94,14 +94,28 @@ def weights_file(model: str | dict[str, Any], pretrained: str) -> Path:
         FileNotFoundError: if there is no such file, folder or tag, or it cannot be fetched.
         ValueError: if they are a folder with several files of weights, of names of its own.
     """
+    check_place(model, pretrained)
     if pretrained.startswith(HUB):
         return _weights_from_hub(pretrained.removeprefix(HUB))
     tag = tag_of(model, pretrained)
     if tag and not Path(pretrained).is_file():
         return _fetch(tag, model, pretrained)
-    here = weights_here(model, pretrained)
-    if here is not None:
-        return here
+    return weights_here(model, pretrained)
+
+
+def check_place(model: str | dict[str, Any], pretrained: str) -> None:
+    """Refuse weights that are neither on this machine nor a name to fetch them by.
+
+    Args:
+        model: as of :func:`denseclip_mm.clip.load_tower`.
+        pretrained: likewise.
+
+    Raises:
+        FileNotFoundError: if there is no such file, folder or tag.
+        ValueError: if they are a folder with several files of weights, of names of its own.
+    """
+    if pretrained.startswith(HUB) or tag_of(model, pretrained) or weights_here(model, pretrained):
+        return
     if pretrained.startswith(LOCAL):
         raise FileNotFoundError(f'there is no folder {pretrained.removeprefix(LOCAL)!r} '
                                 f'(looked from {Path.cwd()})')

@@ -6,7 +6,7 @@ from typing import Any
 
 from denseclip_mm.apis.checkpoint import plain_model
 from denseclip_mm.apis.heads import check_heads, heads_of
-from denseclip_mm.apis.towers import check_pixels, check_text_tower
+from denseclip_mm.apis.towers import check_pixels, check_text_tower, check_weights
 from denseclip_mm.models.class_order import MOST_CLASSES, TOO_MANY, disagreement
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.text import DiscreteContext
@@ -32,6 +32,7 @@ class CheckClassesHook(Hook):
     able to take the neck's maps (:func:`denseclip_mm.apis.heads.check_heads`).
 
     Raises:
+        FileNotFoundError: before the first iteration, if a tower's weights are not to be had.
         ValueError: before the first iteration; says which parts have how many.
     """
 
@@ -40,8 +41,11 @@ class CheckClassesHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Compare the model's parts."""
         model = plain_model(runner.model)
+        starts = not runner._load_from and not runner._resume  # which bring both towers
+        if starts:
+            check_weights(model)
         check_pixels(model)
-        if not runner._load_from and not runner._resume:  # which bring both towers
+        if starts:
             check_text_tower(model)
         self._check_neck(model)
         check_heads(model)
