@@ -184,6 +184,30 @@ def test_nothing_is_read_before_init_weights(tiny_vit, tiny_resnet, tmp_path):
             module.init_weights()
 
 
+@pytest.mark.parametrize(('dtype', 'fits'), [
+    (torch.float16, True), (torch.bfloat16, True), (torch.float64, True), (torch.int8, False),
+    (torch.float8_e4m3fn, False)])
+@pytest.mark.parametrize('suffix', ['pt', 'safetensors'])
+def test_weights_of_other_precisions(tiny_resnet, tmp_path, dtype, fits, suffix):
+    """Whole numbers that count, as of batch norm, stay; those of a quantised matrix do not fit."""
+    clip = random_clip(tiny_resnet)
+    state = {key: value.to(dtype) if value.is_floating_point() else value
+             for key, value in clip.state_dict().items()}
+    assert any(value.dtype == torch.long for value in state.values())
+    path = str(tmp_path / f'clip.{suffix}')
+    (save_file if suffix == 'safetensors' else torch.save)(state, path)
+    for kind in (CLIPTextTower, CLIPResNet):
+        tower = kind(model=tiny_resnet, pretrained=path)
+        before = deepcopy(tower.state_dict())
+        if fits:
+            tower.init_weights()
+            continue
+        with pytest.raises(ValueError, match=r'clip\.\w+ holds quantised weights \(\d+ tensors: .*'
+                                             r'\); take those of 16 or 32 bits$'):
+            tower.init_weights()
+        assert all(torch.equal(value, before[key]) for key, value in tower.state_dict().items())
+
+
 # --- tags ----------------------------------------------------------------------------------------
 
 

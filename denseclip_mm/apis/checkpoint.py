@@ -48,7 +48,8 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no checkpoint, would run code when it is loaded, is not of this model,
-            was trained with its class names in another order, or holds NaN or infinite weights.
+            was trained with its class names in another order, or holds NaN, infinite or quantised
+            weights.
     """
     with _local(path) as file:
         state, meta = read_state_dict(file)

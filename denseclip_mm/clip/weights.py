@@ -40,8 +40,8 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
 
     Raises:
         FileNotFoundError: if neither tag, file nor folder, or the weights cannot be fetched.
-        ValueError: if the weights are of another architecture, context length or activation, NaN
-            or infinite, or the file is not CLIP weights.
+        ValueError: if the weights are of another architecture, context length or activation, NaN,
+            infinite or quantised, or the file is not CLIP weights.
     """
     whole = read_weights(model, pretrained)
     prefix = f'{part}.'
