@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import load_file
 
 _MOST_UNPACKED = 2**26  # bytes beyond the size of an archive; only a program's text is compressed
-
 _UNPACKS = 'it would unpack to far more than its size, so it was not unpacked'
 _CHANGED = 'its bytes are not those that were saved; fetch or copy it anew'
 
@@ -142,8 +141,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
     """Says in one line what is the matter with a file that the block cannot read.
 
     Raises:
-        UnreadableFileError: whatever the block raises, or if the file is an archive that unpacks to
-            more than 64 MB beyond its size.
+        UnreadableFileError: whatever the block raises, or if an archive unpacks to far more.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -157,7 +155,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 
 def check_finite(tensors: dict[str, Any], path: str | Path) -> None:
-    """Refuse weights that are NaN or infinite.
+    """Refuse weights that are NaN, infinite or quantised: what scales those is not among them.
 
     Args:
         tensors: by name; what is no tensor is passed over.
@@ -171,17 +169,19 @@ def check_finite(tensors: dict[str, Any], path: str | Path) -> None:
         Traceback (most recent call last):
         ValueError: model.pth holds NaN or infinite weights (1 tensors: bias); take an earlier one
     """
-    faulty = [name for name, value in tensors.items()
-              if isinstance(value, torch.Tensor) and not value.isfinite().all()]
-    if faulty:
-        raise ValueError(f'{path} holds NaN or infinite weights ({len(faulty)} tensors: '
-                         f'{shorten(", ".join(faulty), 120)}); take an earlier one')
+    tensors = {name: value for name, value in tensors.items() if isinstance(value, torch.Tensor)}
+    narrow = [name for name, value in tensors.items()
+              if value.dtype.itemsize == 1 and value.dtype != torch.bool]
+    if faulty := narrow or [name for name, value in tensors.items() if not value.isfinite().all()]:
+        kind = 'quantised' if narrow else 'NaN or infinite'
+        raise ValueError(f'{path} holds {kind} weights ({len(faulty)} tensors: '
+                         f'{shorten(", ".join(faulty), 120)}); take '
+                         + ('those of 16 or 32 bits' if narrow else 'an earlier one'))
 
 
 def _fault(path: Path, error: Exception) -> str:
     """What is the matter with a file that could not be read."""
-    asked_for = re.search(r'GLOBAL (\S+)', str(error))
-    if asked_for:
+    if asked_for := re.search(r'GLOBAL (\S+)', str(error)):
         return f'it would run code when it is loaded, so it was not ({asked_for[1]})'
     if str(error) in (_UNPACKS, _CHANGED):
         return str(error)

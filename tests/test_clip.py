@@ -1,5 +1,6 @@
 """CLIP weights: every layout gives the same tower, and what does not fit is refused whole."""
 
+import logging
 import os
 import pickle
 import re
@@ -9,13 +10,14 @@ from copy import deepcopy
 from pathlib import Path
 
 from denseclip_mm.backbones import CLIPResNet, CLIPVisionTransformer
-from denseclip_mm.clip import load_tower, read_file, read_weights
+from denseclip_mm.clip import clip_config, load_tower, read_file, read_weights
 from denseclip_mm.positions import resize_position_table
 from denseclip_mm.text import CLIPTextTower
 
 import open_clip
 import pytest
 import torch
+from huggingface_hub.utils import LocalEntryNotFoundError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -182,6 +184,32 @@ def test_nothing_is_read_before_init_weights(tiny_vit, tiny_resnet, tmp_path):
             module.init_weights()
 
 
+@pytest.mark.parametrize(('dtype', 'fits'), [
+    (torch.float16, True), (torch.bfloat16, True), (torch.float64, True), (torch.int8, False),
+    (torch.float8_e4m3fn, False)])
+@pytest.mark.parametrize('suffix', ['pt', 'safetensors'])
+def test_weights_of_other_precisions(tiny_resnet, tmp_path, dtype, fits, suffix):
+    """Whole numbers that count, as of batch norm, stay; those of a quantised matrix do not fit."""
+    clip = random_clip(tiny_resnet)
+    state = {key: value.to(dtype) if value.is_floating_point() else value
+             for key, value in clip.state_dict().items()}
+    assert any(value.dtype == torch.long for value in state.values())
+    if not fits:
+        state |= {'visual.conv1.weight_scale': torch.ones(1), 'transformer.scale': torch.ones(1)}
+    path = str(tmp_path / f'clip.{suffix}')
+    (save_file if suffix == 'safetensors' else torch.save)(state, path)
+    for kind in (CLIPTextTower, CLIPResNet):
+        tower = kind(model=tiny_resnet, pretrained=path)
+        before = deepcopy(tower.state_dict())
+        if fits:
+            tower.init_weights()
+            continue
+        with pytest.raises(ValueError, match=r'clip\.\w+ holds quantised weights \(\d+ tensors: .*'
+                                             r'\); take those of 16 or 32 bits$'):
+            tower.init_weights()
+        assert all(torch.equal(value, before[key]) for key, value in tower.state_dict().items())
+
+
 # --- tags ----------------------------------------------------------------------------------------
 
 
@@ -189,7 +217,8 @@ def test_tag_is_fetched_and_read(vit, archive, monkeypatch):
     asked = []
     monkeypatch.setattr(open_clip, 'download_pretrained', lambda tag: asked.append(tag) or archive)
     state = read_weights('RN50-quickgelu', 'openai')
-    assert [tag['hf_hub'] for tag in asked] == ['timm/resnet50_clip.openai/']
+    assert [tag['hf_hub'] for tag in asked] == [
+        'timm/resnet50_clip.openai/open_clip_model.safetensors']
     text = {f'text.{key}' for key in text_of(vit)}
     assert state.keys() == text | {f'visual.{key}' for key in visual_of(vit)} | {'logit_scale'}
     assert torch.equal(state['text.text_projection'], vit.text_projection.half())
@@ -218,6 +247,37 @@ def test_weights_that_cannot_be_fetched(monkeypatch, error):
     assert "open_clip.create_model('RN50-quickgelu', pretrained='openai')" in message
     assert message.endswith('copy the file, and give its path as pretrained=')
     assert caught.value.__cause__ is error
+
+
+def test_without_a_network_nothing_is_asked_twice(vit, archive, monkeypatch):
+    """Its client tries a file for 23 seconds; what was fetched before is taken then."""
+    asked, logger = [], logging.getLogger('huggingface_hub.utils._http')
+
+    def fail(tag):
+        asked.append(tag['hf_hub'])
+        assert not logger.isEnabledFor(logging.WARNING)
+        try:
+            raise LocalEntryNotFoundError('no file') from ConnectionResetError('by peer')
+        except LocalEntryNotFoundError as error:
+            raise FileNotFoundError(f'Failed to download file. Last error: {error}')  # noqa: B904
+
+    monkeypatch.setattr(open_clip, 'download_pretrained', fail)
+    for model, pretrained, name in (
+            ('RN50-quickgelu', 'openai', 'timm/resnet50_clip.openai'),
+            (clip_config('RN50-quickgelu'), 'hf-hub:maker/clip', 'maker/clip')):
+        with pytest.raises(FileNotFoundError, match=(
+                r'could not be fetched from .* \(no network: ConnectionResetError\)')) as caught:
+            read_weights(model, pretrained)
+        assert len(str(caught.value).splitlines()) == 1
+        assert asked == [f'{name}/open_clip_model.safetensors']
+        asked.clear()
+        with monkeypatch.context() as change:
+            change.setattr('denseclip_mm.clip.hub.try_to_load_from_cache', lambda name, file: (
+                archive if file.endswith('.bin') else None))
+            assert 'visual.proj' in read_weights(model, pretrained)
+        assert len(asked) == 1 + pretrained.startswith('hf-hub:')  # one description
+        asked.clear()
+    assert logger.isEnabledFor(logging.WARNING)
 
 
 # --- activation ----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The page on a config of mmseg's own, word for word, on the configs that mmseg ships."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 from denseclip_mm.apis.heads import check_heads
@@ -10,6 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import HOOKS
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
@@ -118,6 +120,28 @@ def test_vit_has_maps_of_768_channels(tmp_path: Path) -> None:
     assert cfg.model.neck.neck.in_channels == [768] * 4
 
 
+def test_hooks_of_ones_own(tmp_path: Path) -> None:
+    """A config with hooks is inherited like any other; the page says how the checks join them."""
+    (tmp_path / 'base.py').write_text(f"_base_ = '{STOCK / CASES['FPN']}'\n"
+                                      "custom_hooks = [dict(type='EMAHook')]")
+    both = re.search(r'`(custom_hooks = \[.*\])`', PAGE)[1]
+    cfg = write('FPN', tmp_path, CASES['FPN'], {
+        str(STOCK / CASES['FPN']): str(tmp_path / 'base.py'),
+        'custom_hooks = language.custom_hooks': both})
+    assert [hook.type for hook in cfg.custom_hooks] == [
+        'EMAHook', 'CheckClassesHook', 'CheckLossHook', 'RunSummaryHook']
+
+
+def test_a_head_that_takes_the_place_of_another(tmp_path: Path) -> None:
+    """Without the word of the page, options of the stock head are left over."""
+    beside = 'auxiliary_head=[_base_.model.auxiliary_head, dict('
+    for word, fits in (('', False), (re.search('`(_delete_=True)` in the dict', PAGE)[1], True)):
+        cfg = write('UPerNet', tmp_path, CASES['UPerNet'], {
+            beside: f'auxiliary_head=dict({word + ", " if word else ""}', '150)])': '150))'})
+        with nullcontext() if fits else pytest.raises(TypeError, match="argument 'in_channels'"):
+            assert type(build(cfg).auxiliary_head).__name__ == 'ScoreMapHead'
+
+
 def test_it_is_the_shipped_config_but_for_the_head(tmp_path: Path) -> None:
     """The base file says what configs/denseclip_fpn.py says."""
     ours, cfg = Config.fromfile(ROOT / 'configs/denseclip_fpn.py'), write(
@@ -148,6 +172,17 @@ WRONG = {
                                  'in_channels=[256, 512, 1024, 1024])'},
                          r"the neck cannot take the backbone's maps of \[256, 512, 1024, 2048\] "
                          r'channels \(.*\); give it these as in_channels'),
+    'the channels of queries': (
+        'Mask2Former', {'2048 + 150': '2048'},
+        r'decode_head cannot take maps of \[256, 512, 1024, 2198\] channels \(.*to have 2048 '
+        r'channels, but got 2198 .*\); give it these as in_channels'),
+    'the channels of a second map': (
+        'DeepLabV3+', {'2048 + 150': '2048 + 150, c1_in_channels=64'},
+        r'maps of \[256, 512, 1024, 2198\] channels \(.*to have 64 channels, but got 256.*'
+        'as c1_in_channels of DeepLabV3'),
+    'a score map that is not there': (
+        'FPN', {'num_classes=150))': 'num_classes=150, in_index=7))'},
+        r'auxiliary_head cannot take maps of .*\(.*index out of range\); in_index counts these 5'),
     'no neck': ('FPN', {"neck=dict(_delete_=True, **language.neck, class_names='ade20k', "
                         'neck=_base_.model.neck)': 'train_cfg=dict()',
                         'auxiliary_head=dict(**language.score_map_head, num_classes=150)':
@@ -171,6 +206,29 @@ def test_a_head_that_cannot_take_its_maps(case: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         check_heads(model)
     assert model.training
+
+
+def test_queries_of_other_classes(tmp_path: Path) -> None:
+    """Their number is compared with the names, the weights of their loss with it; as the page."""
+    six = {"class_names='ade20k'": 'class_names=list("abcdef")', '150))': '6))'}
+    stock = 'decode_head=dict(in_channels=[256, 512, 1024, 2048 + 150])'
+    end = re.search(r'`(decode_head=dict\(.*?, (num_classes=6), .*\))`', PAGE)
+    check = HOOKS.build(dict(type='CheckClassesHook'))._check_neck
+    for head, message in (
+            (end[1].replace(f', {end[2]}', ''),
+             '^decode_head has num_classes=150, but the neck has 6 class_names'),
+            (stock.replace('150])', f'6], {end[2]})'),
+             '^decode_head.loss_cls.class_weight has 151 entries, but needs 7: one for each class, '
+             'and one for none$')):
+        with pytest.raises(ValueError, match=message):
+            check(build(write('Mask2Former', tmp_path, CASES['Mask2Former'],
+                              {**six, stock: head})))
+    cfg = write('Mask2Former', tmp_path, CASES['Mask2Former'], {**six, stock: end[1]})
+    check(build(cfg))
+    cfg.model.auxiliary_head.loss_decode.class_weight = [1.0] * 5
+    with pytest.raises(ValueError, match=r'^auxiliary_head.loss_decode.class_weight has 5 entries, '
+                       'but needs 6: one for each class$'):
+        check(build(cfg))
 
 
 def test_two_strides_taken_as_one(tmp_path: Path) -> None:

@@ -276,7 +276,10 @@ def test_weights_of_a_folder_in_the_order_of_open_clip(folder, tiny_vit):
     (folder / 'open_clip_pytorch_model.bin').rename(folder / 'epoch_30.pt')
     assert read_weights(tiny_vit, str(folder)).keys() == other.keys()
     (folder / 'pytorch_model.bin').unlink()
-    assert 'logit_scale' in read_weights(tiny_vit, str(folder))
+    for suffix in ('.ckpt', '.pth', '.pt'):
+        (folder / 'epoch_30.pt').rename(folder / f'epoch_30{suffix}')
+        assert 'logit_scale' in read_weights(tiny_vit, str(folder))
+        (folder / f'epoch_30{suffix}').rename(folder / 'epoch_30.pt')
     shutil.copy(folder / 'epoch_30.pt', folder / 'epoch_31.pt')
     with pytest.raises(ValueError, match=r'several files of weights \(epoch_30.pt, epoch_31.pt\)'):
         read_weights(tiny_vit, str(folder))
@@ -292,8 +295,8 @@ def test_weights_of_a_folder_in_the_order_of_open_clip(folder, tiny_vit):
     ('clip', ValueError, "open_clip has no model 'clip'; for a folder write 'local-dir:clip'"),
     ('local-dir:', FileNotFoundError, 'there is no open_clip_config.json'),
     ('hf-hub:nobody/nothing', FileNotFoundError, r"open_clip_config.json of 'hf-hub:nobody/nothing'"
-     r' could not be fetched from the Hugging Face hub \(\w+\). Without a network: copy the folder '
-     "of https://huggingface.co/nobody/nothing .* write 'local-dir:FOLDER'"),
+     r' could not be fetched from the Hugging Face hub \(no network: \w+\). Without a network: '
+     "copy the folder of https://huggingface.co/nobody/nothing .* write 'local-dir:FOLDER'"),
     ('hf-hub:', FileNotFoundError, 'could not be fetched'),
 ])
 def test_models_that_are_not_there(folder, monkeypatch, model, error, message):
@@ -347,9 +350,24 @@ def test_a_name_on_the_hub(folder, tiny_vit, monkeypatch):
     assert backbone.pretrained == name and len(asked) == 1
     backbone.init_weights()
     assert torch.equal(backbone.tower.proj, read_weights(tiny_vit, str(folder))['visual.proj'])
-    monkeypatch.setattr('denseclip_mm.clip.sources.try_to_load_from_cache', lambda name, file: (
+    monkeypatch.setattr('denseclip_mm.clip.hub.try_to_load_from_cache', lambda name, file: (
         str(folder / file) if name == 'maker/clip' and (folder / file).is_file() else None))
     assert normalisation(name, name)['mean'] == (0.5, 0.5, 0.5)
+
+
+def test_a_name_on_the_hub_of_transformers(tmp_path, monkeypatch):
+    """Which has model.safetensors alone; open_clip knows a twin of each .bin by another name."""
+    model, config = a_clip()
+    model.save_pretrained(tmp_path)
+
+    def download(cfg):
+        name = cfg['hf_hub'].removeprefix('maker/clip/')
+        if not (tmp_path / name).is_file():
+            raise FileNotFoundError(name)
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(open_clip, 'download_pretrained', download)
+    assert 'visual.proj' in read_weights(config, 'hf-hub:maker/clip')
 
 
 def test_the_tokenizer_of_a_folder(folder, tiny_vit):

@@ -1,10 +1,5 @@
 # What turns a config of mmseg into DenseCLIP with CLIP's RN50; docs/own_config.md says how. Stock
 # configs have entries of these names, so they lie in one of their own.
-custom_hooks = [
-    dict(type='CheckClassesHook'),
-    dict(type='CheckLossHook'),
-    dict(type='RunSummaryHook'),
-]
 language = dict(
     model=dict(
         pretrained=None,
@@ -26,6 +21,10 @@ language = dict(
         score_map_index=3),
     score_map_head=dict(
         type='ScoreMapHead', tau=0.07, loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4)),
+    custom_hooks=[
+        dict(type='CheckClassesHook'),
+        dict(type='CheckLossHook'),
+        dict(type='RunSummaryHook')],
     optim_wrapper=dict(
         _delete_=True,
         type='OptimWrapper',

@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from denseclip_mm.apis.towers import check_loaded_towers, check_text_tower
+from denseclip_mm.apis.towers import check_loaded_towers, check_text_tower, check_weights
 from denseclip_mm.files import check_finite, read_state_dict, read_tensors
 from denseclip_mm.models.class_order import another_order
 from denseclip_mm.models.neck import PixelTextNeck
@@ -48,7 +48,8 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no checkpoint, would run code when it is loaded, is not of this model,
-            was trained with its class names in another order, or holds NaN or infinite weights.
+            was trained with its class names in another order, or holds NaN, infinite or quantised
+            weights.
     """
     with _local(path) as file:
         state, meta = read_state_dict(file)
@@ -166,6 +167,7 @@ def start_zero_shot(model: BaseSegmentor) -> None:
             isinstance(prompt, TextEmbeddings) and prompt.path is None):
         raise ValueError('the config of this model names no pretrained weights; give the '
                          'checkpoint that holds them')
+    check_weights(model)
     check_text_tower(model)
     with _quiet():
         model.init_weights()

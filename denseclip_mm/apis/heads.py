@@ -39,11 +39,11 @@ def check_heads(model: nn.Module) -> None:
         maps = maps_of(image)
         channels = [each.shape[1] for each in maps]
         score_map = isinstance(neck, PixelTextNeck) and neck.output_score_map
-        for name, head in _heads(model):
+        for name, head in heads_of(model):
             if isinstance(head, BaseDecodeHead) and not isinstance(head, ScoreMapHead):
                 _check_channels(name, head, channels, score_map)
         try:
-            for name, head in _heads(model):
+            for name, head in heads_of(model):
                 if name.startswith('auxiliary_head'):
                     head(maps)
             name = 'decode_head'
@@ -51,10 +51,7 @@ def check_heads(model: nn.Module) -> None:
             view_of(model, backbone=maps_of, neck=None).encode_decode(
                 image, [dict(img_shape=(1, 1), ori_shape=(1, 1))])
         except (RuntimeError, IndexError) as error:
-            raise ValueError(
-                f'{name} cannot take maps of {[tuple(each.shape[2:]) for each in maps]} cells '
-                f'({_said(error)}); if it takes two of them as one, give both the same stride, as '
-                'by backbone.strides=(1, 2, 1, 1)') from error
+            raise ValueError(f'{name} cannot take {_cure(maps, score_map, error)}') from error
     finally:
         for module, was in training.items():
             module.training = was
@@ -75,12 +72,29 @@ def _through_neck(maps: Sequence[Tensor | tuple[Tensor, Tensor]],
                          f'({_said(error)}); give it these as in_channels') from error
 
 
+def _cure(maps: Sequence[Tensor], score_map: bool, error: Exception) -> str:
+    """The maps that a head cannot take, what it said, and what to write."""
+    said = _said(error)
+    if 'channels' in said:
+        channels = [each.shape[1] for each in maps[:len(maps) - score_map]]
+        return (f'maps of {channels} channels ({said}); give it these as in_channels, and the '
+                'channels of a map that it takes beside them by their own name, as c1_in_channels '
+                'of DeepLabV3+')
+    cure = ''
+    if isinstance(error, IndexError):
+        cure = f'; in_index counts these {len(maps)} from 0'
+    elif 'size' in said.lower():
+        cure = ('; if it takes two of them as one, give both the same stride, as by '
+                'backbone.strides=(1, 2, 1, 1)')
+    return f'maps of {[tuple(each.shape[2:]) for each in maps]} cells ({said}){cure}'
+
+
 def _said(error: Exception) -> str:
     return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
-def _heads(model: BaseSegmentor) -> Iterator[tuple[str, nn.Module]]:
-    """By their names in the config."""
+def heads_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Decode and auxiliary heads of a segmentor, by their names in the config."""
     for name in ('decode_head', 'auxiliary_head'):
         heads = getattr(model, name, None)
         if isinstance(heads, nn.ModuleList):

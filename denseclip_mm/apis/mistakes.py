@@ -137,7 +137,7 @@ def _last_line(text: str) -> str:
 
 
 def _meant(text: str, frames: list[FrameType]) -> str:
-    """A registered type or an option that is spelt nearly like the one that is unknown."""
+    """What is spelt nearly like an unknown type or option, or how an option is got rid of."""
     build = next((frame.f_locals for frame in reversed(frames)
                   if frame.f_code.co_name == 'build_from_cfg'), None)
     unknown = re.search(r"unexpected keyword argument '(\w+)'|^(\w+) is not in the ", text)
@@ -146,10 +146,12 @@ def _meant(text: str, frames: list[FrameType]) -> str:
     if unknown[1]:
         known = {name for cls in getattr(build['obj_cls'], '__mro__', [build['obj_cls']])
                  if cls is not object for name in signature(cls).parameters}
-    else:
-        parent = build['registry'].parent
-        known = {*build['registry'].module_dict, *(parent.module_dict if parent else ())}
-    return did_you_mean(unknown[1] or unknown[2], known)
+        meant = '' if unknown[1] in known else did_you_mean(unknown[1], known)  # a parent takes it
+        return meant or ('; if it is left over from a base of the config, _delete_=True in this '
+                         'entry drops what the base has')
+    parent = build['registry'].parent
+    known = {*build['registry'].module_dict, *(parent.module_dict if parent else ())}
+    return did_you_mean(unknown[2], known)
 
 
 def _line(files: list[str], frames: list[FrameType]) -> str:
@@ -188,9 +190,10 @@ def _entries_of(frame: FrameType, entries: list[tuple[str, dict[str, Any]]]) -> 
     given = {name: frame.f_locals.get(name)
              for name in code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]}
     built = type(given.get('self'))
-    found = [key for key, entry in entries if entry.get('type') in (built, built.__name__)]
-    if found:
-        return found
+    package = built.__module__.partition('.')[0]
+    for names in ([f'{package}.{built.__name__}'], [built, built.__name__]):  # of its scope first
+        if found := [key for key, entry in entries if entry.get('type') in names]:
+            return found
     dicts = [each for each in given.values() if isinstance(each, dict) and each]
     equal = [[key for key, entry in entries if entry == each] or
              [key for key, entry in entries if 'type' in each and entry.get('type') == each['type']]

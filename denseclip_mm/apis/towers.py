@@ -4,7 +4,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from denseclip_mm.backbones.tower import CLIPTower
-from denseclip_mm.clip import folder_of, normalisation, normalisations, read_file, weights_here
+from denseclip_mm.clip import (
+    check_place,
+    folder_of,
+    normalisation,
+    normalisations,
+    read_file,
+    weights_here,
+)
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.text import CLIPTextTower
 
@@ -15,6 +22,26 @@ from torch import Tensor, nn
 # Cosines of all matrices of a tower with those of the weights that it started from, or did not.
 # Training changes little of them; those of networks trained apart have nothing in common.
 _SAME, _OTHER = 0.5, 0.1
+
+
+def check_weights(model: nn.Module) -> None:
+    """Refuse towers whose pretrained weights are not to be had; nothing is fetched.
+
+    Args:
+        model: a segmentor or detector before its pretrained weights are loaded.
+
+    Raises:
+        FileNotFoundError: if they are neither a file, a folder nor a tag; says of which tower.
+        ValueError: if they are a folder with several files of weights, of names of its own.
+    """
+    towers = dict(backbone=getattr(model, 'backbone', None))
+    towers['neck.text_encoder'] = getattr(getattr(model, 'neck', None), 'text_encoder', None)
+    for name, tower in towers.items():
+        if isinstance(tower, CLIPTower | CLIPTextTower) and tower.pretrained is not None:
+            try:
+                check_place(tower.model, tower.pretrained)
+            except (FileNotFoundError, ValueError) as error:
+                raise type(error)(f'{name}: {error}') from None
 
 
 def check_pixels(model: nn.Module) -> None:

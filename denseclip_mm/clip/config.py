@@ -9,17 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.clip.sources import (
-    CONFIG,
-    DEMO,
-    HUB,
-    LOCAL,
-    NAMES,
-    folder_of,
-    from_hub,
-    is_place,
-    tag_of,
-)
+from denseclip_mm.clip.hub import HUB, LOCAL, from_hub
+from denseclip_mm.clip.sources import CONFIG, DEMO, NAMES, folder_of, is_place, tag_of
 from denseclip_mm.torchscript import is_torchscript
 
 import open_clip

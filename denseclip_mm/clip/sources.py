@@ -1,17 +1,13 @@
 """Where CLIP weights lie: a tag, a file, a folder or a name on the Hugging Face hub."""
 
 import json
-from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from denseclip_mm.clip.hub import HUB, LOCAL, NoNetworkError, cached, download, from_hub
 from denseclip_mm.files import UnreadableFileError
 
 import open_clip
-from huggingface_hub import try_to_load_from_cache
-from open_clip.factory import HF_HUB_PREFIX as HUB
-from open_clip.factory import LOCAL_DIR_PREFIX as LOCAL
 
 DEMO = Path(__file__).parents[1] / 'demo'  # the small CLIP that the package carries
 CONFIG = 'open_clip_config.json'
@@ -45,7 +41,7 @@ def folder_of(name: str) -> Path | None:
         name: a path, ``'local-dir:FOLDER'``, or ``'hf-hub:ORGANISATION/NAME'``.
     """
     if name.startswith(HUB):
-        known = _cached(name.removeprefix(HUB), _DESCRIPTIONS)
+        known = cached(name.removeprefix(HUB), _DESCRIPTIONS)
         return known and known.parent
     path = Path(name.removeprefix(LOCAL)).expanduser()
     return path if path.is_dir() else None
@@ -72,13 +68,13 @@ def weights_here(model: str | dict[str, Any], pretrained: str) -> Path | None:
     if pretrained == 'demo':
         return DEMO / 'demo_clip.pt'
     if pretrained.startswith(HUB):
-        return _cached(pretrained.removeprefix(HUB), NAMES)
+        return cached(pretrained.removeprefix(HUB), NAMES)
     path = Path(pretrained).expanduser()
     if path.is_file():
         return path
     if tag := tag_of(model, pretrained):
         name, _, file = tag.get('hf_hub', '').rpartition('/')
-        return _cached(name, (file, ) if file else _OPEN_CLIP) if name else None
+        return cached(name, (file, ) if file else _OPEN_CLIP) if name else None
     folder = folder_of(pretrained)
     return None if folder is None else _weights_in(folder)
 
@@ -94,14 +90,28 @@ def weights_file(model: str | dict[str, Any], pretrained: str) -> Path:
         FileNotFoundError: if there is no such file, folder or tag, or it cannot be fetched.
         ValueError: if they are a folder with several files of weights, of names of its own.
     """
+    check_place(model, pretrained)
     if pretrained.startswith(HUB):
         return _weights_from_hub(pretrained.removeprefix(HUB))
     tag = tag_of(model, pretrained)
     if tag and not Path(pretrained).is_file():
         return _fetch(tag, model, pretrained)
-    here = weights_here(model, pretrained)
-    if here is not None:
-        return here
+    return weights_here(model, pretrained)
+
+
+def check_place(model: str | dict[str, Any], pretrained: str) -> None:
+    """Refuse weights that are neither on this machine nor a name to fetch them by.
+
+    Args:
+        model: as of :func:`denseclip_mm.clip.load_tower`.
+        pretrained: likewise.
+
+    Raises:
+        FileNotFoundError: if there is no such file, folder or tag.
+        ValueError: if they are a folder with several files of weights, of names of its own.
+    """
+    if pretrained.startswith(HUB) or tag_of(model, pretrained) or weights_here(model, pretrained):
+        return
     if pretrained.startswith(LOCAL):
         raise FileNotFoundError(f'there is no folder {pretrained.removeprefix(LOCAL)!r} '
                                 f'(looked from {Path.cwd()})')
@@ -138,54 +148,34 @@ def tag_of(model: str | dict[str, Any], pretrained: str) -> dict[str, Any]:
     return {}
 
 
-def from_hub(name: str, files: Iterable[str]) -> Path:
-    """The first of these files that a repository on the Hugging Face hub has, fetched.
-
-    Raises:
-        FileNotFoundError: if none of them can be fetched.
-    """
-    for file in files:
-        try:
-            return Path(open_clip.download_pretrained(dict(hf_hub=f'{name}/{file}')))
-        except Exception as error:  # as of a tag
-            fault = type(error).__name__
-    raise FileNotFoundError(
-        f'{" or ".join(files)} of {HUB + name!r} could not be fetched from the Hugging Face hub '
-        f'({fault}). Without a network: copy the folder of https://huggingface.co/{name} from a '
-        f"machine that has one, and write '{LOCAL}FOLDER'")
-
-
 def _fetch(tag: dict[str, Any], model: str, pretrained: str) -> Path:
+    hub = tag.get('hf_hub', '')
+    tags = [dict(tag, hf_hub=hub + _OPEN_CLIP[0]), tag] if hub.endswith('/') else [tag]
     try:
-        return Path(open_clip.download_pretrained(tag))
-    except Exception as error:  # whatever a hub client or a socket raises, the cure is the same
-        source = tag.get('hf_hub') or tag.get('url')
-        raise FileNotFoundError(
-            f'the weights {pretrained!r} of {model!r} could not be fetched from {source} '
-            f'({type(error).__name__}). Without a network: fetch them on a machine that has one '
-            f'(python -c "import open_clip; open_clip.create_model({model!r}, '
-            f'pretrained={pretrained!r})"), copy the file, and give its path as pretrained=') \
-            from error
+        return download(
+            tags, f'the weights {pretrained!r} of {model!r} could not be fetched from '
+            f'{hub or tag.get("url")}', 'fetch them on a machine that has one (python -c "import '
+            f'open_clip; open_clip.create_model({model!r}, pretrained={pretrained!r})"), copy the '
+            'file, and give its path as pretrained=')
+    except NoNetworkError:
+        if known := weights_here(model, pretrained):
+            return known
+        raise
 
 
 def _weights_from_hub(name: str) -> Path:
     """The weights of a repository, and what describes them beside them."""
-    path = from_hub(name, (_OPEN_CLIP[-1], _TRANSFORMERS[-1], *_IN_PARTS))  # or twins of .bin
+    path = from_hub(name, NAMES)
     for part in parts_of(path):
         from_hub(name, (part, ))
     for description in _DESCRIPTIONS:
-        with suppress(FileNotFoundError):  # none has all of them
+        try:
             from_hub(name, (description, ))
+        except NoNetworkError:  # the weights were fetched before
+            break
+        except FileNotFoundError:  # none has all of them
+            continue
     return path
-
-
-def _cached(name: str, files: Iterable[str]) -> Path | None:
-    """The first of these files of a repository that was fetched before."""
-    with suppress(ValueError):  # a name that cannot be one
-        for file in files:
-            if isinstance(path := try_to_load_from_cache(name, file), str):
-                return Path(path)
-    return None
 
 
 def _weights_in(folder: Path) -> Path:
@@ -193,7 +183,7 @@ def _weights_in(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     others = sorted(path for path in folder.iterdir()
-                    if path.suffix in ('.safetensors', '.bin', '.pt', '.pth'))
+                    if path.suffix in ('.safetensors', '.bin', '.pt', '.pth', '.ckpt'))
     if len(others) == 1:
         return others[0]
     names = ', '.join(path.name for path in others)

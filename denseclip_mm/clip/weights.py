@@ -40,8 +40,8 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
 
     Raises:
         FileNotFoundError: if neither tag, file nor folder, or the weights cannot be fetched.
-        ValueError: if the weights are of another architecture, context length or activation, NaN
-            or infinite, or the file is not CLIP weights.
+        ValueError: if the weights are of another architecture, context length or activation, NaN,
+            infinite or quantised, or the file is not CLIP weights.
     """
     whole = read_weights(model, pretrained)
     prefix = f'{part}.'
@@ -50,6 +50,7 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
     if not state:
         raise ValueError(f'{pretrained!r} holds no {part} tower of a CLIP; its tensors are '
                          f'{shorten(", ".join(whole), 120)}')
+    check_finite(state, pretrained)  # quantised ones bring more tensors, too
     table = next((key for key in state if key.endswith(_POSITIONS)), None)
     if grid is not None and table is not None:
         state[table] = resize_position_table(state[table].float(), grid)
@@ -70,7 +71,6 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
         raise ValueError(
             f'{pretrained!r} does not hold the {part} tower of {name}: {len(faults)} tensors do '
             f'not fit ({"; ".join(faults[:3])}); name the model that these weights belong to')
-    check_finite(state, pretrained)
     tower.load_state_dict(state)
 
 

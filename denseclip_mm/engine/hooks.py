@@ -5,8 +5,8 @@ import re
 from typing import Any
 
 from denseclip_mm.apis.checkpoint import plain_model
-from denseclip_mm.apis.heads import check_heads
-from denseclip_mm.apis.towers import check_pixels, check_text_tower
+from denseclip_mm.apis.heads import check_heads, heads_of
+from denseclip_mm.apis.towers import check_pixels, check_text_tower, check_weights
 from denseclip_mm.models.class_order import MOST_CLASSES, TOO_MANY, disagreement
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.text import DiscreteContext
@@ -32,6 +32,7 @@ class CheckClassesHook(Hook):
     able to take the neck's maps (:func:`denseclip_mm.apis.heads.check_heads`).
 
     Raises:
+        FileNotFoundError: before the first iteration, if a tower's weights are not to be had.
         ValueError: before the first iteration; says which parts have how many.
     """
 
@@ -40,8 +41,11 @@ class CheckClassesHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Compare the model's parts."""
         model = plain_model(runner.model)
+        starts = not runner._load_from and not runner._resume  # which bring both towers
+        if starts:
+            check_weights(model)
         check_pixels(model)
-        if not runner._load_from and not runner._resume:  # which bring both towers
+        if starts:
             check_text_tower(model)
         self._check_neck(model)
         check_heads(model)
@@ -53,16 +57,19 @@ class CheckClassesHook(Hook):
         if not necks:
             return
         num_classes = len(necks[0].class_names)
+        heads = dict(heads_of(model))
         for name, module in modules.items():
-            of_all = isinstance(module, BaseDecodeHead) or (
-                _OF_ALL_CLASSES.search(name) and hasattr(module, 'num_classes'))
-            if of_all and module.num_classes != num_classes:
+            of_all = (name in heads or isinstance(module, BaseDecodeHead)
+                      or _OF_ALL_CLASSES.search(name))
+            if of_all and getattr(module, 'num_classes', num_classes) != num_classes:
                 raise ValueError(f'{name} has num_classes={module.num_classes}, but the neck has '
                                  f'{num_classes} class_names; make them equal')
             if getattr(module, 'neck', None) is necks[0]:
                 embed_dim = getattr(getattr(module, 'backbone', None), 'embed_dim', None)
                 if embed_dim:
                     necks[0].check_embed_dim(embed_dim)
+        for name, head in heads.items():
+            _check_class_weights(name, head)
 
     def before_train(self, runner: Runner) -> None:
         """Compare the model with the training set, and with the validation set if there is one."""
@@ -88,6 +95,16 @@ class CheckClassesHook(Hook):
             return
         if fault := disagreement(neck.class_names, classes, f'the {kind} set'):
             raise ValueError(fault)
+
+
+def _check_class_weights(name: str, head: nn.Module) -> None:
+    for key, loss in head.named_modules(prefix=name):
+        weights = getattr(loss, 'class_weight', None)
+        of_none = key.endswith('loss_cls')  # MaskFormer's queries may be of no class
+        wanted = getattr(head, 'out_channels', 0) + of_none
+        if loss is not head and hasattr(weights, '__len__') and len(weights) != wanted:
+            raise ValueError(f'{key}.class_weight has {len(weights)} entries, but needs {wanted}: '
+                             'one for each class' + (', and one for none' if of_none else ''))
 
 
 def _cuts_labels(dataset: Any) -> bool:

@@ -58,5 +58,6 @@ class ScoreMapHead(PiecewiseLoss, BaseDecodeHead):
         if score_map.shape[1] != self.num_classes:
             raise ValueError(
                 f'the score map has {score_map.shape[1]} classes, this head num_classes='
-                f'{self.num_classes}; set num_classes to the number of class_names')
+                f'{self.num_classes}; set num_classes to the number of class_names, or in_index='
+                f'{self.in_index} to -1, which is the score map')
         return score_map / self.tau

@@ -177,7 +177,7 @@ class TextEmbeddings(Prompt):
             got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
             raise ValueError(f'{self.path} holds {got}, but the class names and embed_dim need '
                              f'{tuple(self.embeddings.shape)}')
-        if not rows.isfinite().all():
+        if not rows.float().isfinite().all():
             raise ValueError(f'{self.path} holds numbers that are not finite')
         self.embeddings.copy_(rows.detach())
 

@@ -10,6 +10,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from denseclip_mm.clip import fault_of, quiet_hub
+
 import open_clip
 from open_clip.tokenizer import HFTokenizer, get_clean_fn
 
@@ -79,7 +81,8 @@ class HuggingFaceTokenizer:
                  f'machine with a network if need be (its tokenizer.json and '
                  f'tokenizer_config.json, of https://huggingface.co/{self.source})')
         try:
-            made = HFTokenizer(name, trust_remote_code=False, **self.options)
+            with quiet_hub():
+                made = HFTokenizer(name, trust_remote_code=False, **self.options)
         except ModuleNotFoundError as error:
             raise ImportError(
                 f'the tokenizer {self.source!r} is one of Hugging Face, and {error.name} is not '
@@ -87,7 +90,7 @@ class HuggingFaceTokenizer:
         except Exception as error:  # transformers and its hub raise many kinds
             kind = ValueError if path.exists() else FileNotFoundError
             raise kind(f'the tokenizer {self.source!r} could not be read '
-                       f'({type(error).__name__})' + ('' if path.exists() else where)) from error
+                       f'({fault_of(error)})' + ('' if path.exists() else where)) from error
         if made.tokenizer.pad_token_id is None:
             raise ValueError(f'the tokenizer {self.source!r} does not say its padding token'
                              + where)

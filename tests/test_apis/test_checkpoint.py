@@ -74,6 +74,19 @@ def test_weights_that_are_not_finite(number: float, build: Callable, tmp_path: P
         load_checkpoint(build(), path)
 
 
+@pytest.mark.parametrize('dtype', [torch.int8, torch.uint8, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_weights_that_are_quantised(dtype: torch.dtype, build: Callable, tmp_path: Path) -> None:
+    """Before, int8 was taken as it stood, and float8 ended in PyTorch's own words."""
+    path = save(model := build(), tmp_path / 'eight.pth', classes=NAMES)
+    content = torch.load(path)
+    weight = content['state_dict']['decode_head.conv_seg.weight']
+    content['state_dict']['decode_head.conv_seg.weight'] = weight.to(dtype)
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r'eight.pth holds quantised weights \(1 tensors: '
+                       r'decode_head.conv_seg.weight\); take those of 16 or 32 bits$'):
+        load_checkpoint(model, path)
+
+
 def test_what_is_no_tensor(build: Callable, tmp_path: Path) -> None:
     model = build()
     path = tmp_path / 'text.pth'

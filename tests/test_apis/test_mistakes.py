@@ -58,6 +58,13 @@ def test_no_hint_to_run_what_is_in_a_checkpoint() -> None:
           backbone=dict(type='CLIPResNet', model='RN50', imagesize=3)),
      "model.backbone: TypeError: CLIPResNet.__init__() got an unexpected keyword argument "
      "'imagesize'; did you mean 'image_size'?"),
+    (dict(type='ScoreMapHead', num_classes=3, in_channels=256),  # as merged with another head
+     "model: TypeError: ScoreMapHead.__init__() got an unexpected keyword argument 'in_channels'; "
+     'if it is left over from a base of the config, _delete_=True in this entry drops what the '
+     'base has ('),
+    (dict(type='CLIPResNet', model='RN50', contract_dilation=True),
+     "model: TypeError: CLIPResNet.__init__() got an unexpected keyword argument "
+     "'contract_dilation'; if it is left over from a base of the config, _delete_=True"),
     (dict(type='FPN', in_channels=3, out_channels=4, num_outs=1),
      'model: AssertionError: assert isinstance(in_channels, list)'),
 ])
@@ -67,6 +74,22 @@ def test_the_key_is_named(model: dict, told: str) -> None:
     told_us = line(code, cfg=cfg, MODELS=MODELS)
     assert told_us.replace('mmseg::', 'mmengine::').startswith(f'error: {told}'), told_us
     assert told_us.endswith('(--traceback shows the rest)')
+
+
+def test_a_type_of_another_scope_is_its_own() -> None:
+    """Two packages have a class of a name."""
+    class Loss:
+        __module__ = 'mmdet.models.losses'
+
+        def __call__(self) -> None:
+            raise IndexError('weights')
+
+    cfg = Config(dict(decode_head=dict(loss=dict(type='mmdet.Loss')),
+                      auxiliary_head=dict(loss=dict(type='Loss'))))
+    code = 'def run(cfg):\n    loss()\nrun(cfg)'
+    assert line(code, cfg=cfg, loss=Loss()).startswith('error: decode_head.loss: IndexError')
+    Loss.__module__ = 'mmseg.models.losses'
+    assert line(code, cfg=cfg, loss=Loss()).startswith('error: auxiliary_head.loss: IndexError')
 
 
 def test_circles_and_lines_of_config_files(tmp_path: Path) -> None:

@@ -171,7 +171,10 @@ def test_pixels_of_a_file_that_does_not_tell(tmp_path: Path) -> None:
      "backbone 'demo' of 'DemoCLIP'; two CLIPs share no embeddings"),
     (dict(model=OTHER_CLIP, pretrained='demo'), 'two CLIPs share no embeddings'),
 ])
-def test_text_tower_is_of_the_same_clip(text: dict, message: str | None) -> None:
+def test_text_tower_is_of_the_same_clip(text: dict, message: str | None, tmp_path: Path,
+                                        monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path('other.pt').touch()
     cfg = Config.fromfile(ROOT / 'configs/demo/zero_shot_scenes.py')
     cfg.model.neck.text_encoder = dict(type='CLIPTextTower', **text)
     hook = HOOKS.build(dict(type='CheckClassesHook'))
@@ -183,6 +186,29 @@ def test_text_tower_is_of_the_same_clip(text: dict, message: str | None) -> None
             start_zero_shot(runner.model)
         runner._load_from = 'iter_80000.pth'  # has both towers
         hook.before_run(runner)
+
+
+@pytest.mark.parametrize(('name', 'tower'), [
+    ('zero_shot_scenes', 'backbone'), ('zero_shot_scenes', 'neck.text_encoder'),
+    ('clip_fpn_scenes', 'backbone')])
+@pytest.mark.parametrize(('pretrained', 'message'), [
+    ('RN50x.pt', "pretrained='RN50x.pt' is neither a file nor one of the tags that open_clip has"),
+    ('local-dir:clip', r"there is no folder 'clip' \(looked from "),
+])
+def test_weights_that_are_not_there_come_first(
+        pretrained: str, message: str, name: str, tower: str) -> None:
+    """Before a warning that they do not tell their pixels, and before the towers are compared."""
+    cfg = Config.fromfile(ROOT / f'configs/demo/{name}.py')
+    cfg.merge_from_dict({f'model.{tower}.pretrained': pretrained})
+    model = MODELS.build(cfg.model)
+    hook = HOOKS.build(dict(type='CheckClassesHook'))
+    with patch.object(MMLogger.get_current_instance(), 'warning') as warning, \
+            pytest.raises(FileNotFoundError, match=f'^{tower}: {message}'):
+        hook.before_run(fake_runner(model))
+    warning.assert_not_called()
+    if name == 'zero_shot_scenes':
+        with pytest.raises(FileNotFoundError, match=f'^{tower}: {message}'):
+            start_zero_shot(model)
 
 
 def test_training_without_validation(tiny_resnet: dict, model_config) -> None:

@@ -125,7 +125,8 @@ def test_published_temperature_and_plain_loss_are_the_default() -> None:
 @pytest.mark.parametrize('channels', [1, 4, 6])
 def test_score_map_of_other_classes(channels: int, maps: tuple[Tensor, ...]) -> None:
     with pytest.raises(ValueError, match=f'score map has {channels} classes, this head '
-                       'num_classes=5; set num_classes to the number of class_names'):
+                       'num_classes=5; set num_classes to the number of class_names, or '
+                       'in_index=4 to -1, which is the score map'):
         build()((*maps[:4], torch.zeros(2, channels, 6, 8)))
 
 
