@@ -98,10 +98,12 @@ class CheckClassesHook(Hook):
 
 
 def _check_class_weights(name: str, head: nn.Module) -> None:
+    if not hasattr(head, 'out_channels'):  # one of another kind, which knows what it needs
+        return
     for key, loss in head.named_modules(prefix=name):
         weights = getattr(loss, 'class_weight', None)
         of_none = key.endswith('loss_cls')  # MaskFormer's queries may be of no class
-        wanted = getattr(head, 'out_channels', 0) + of_none
+        wanted = head.out_channels + of_none
         if loss is not head and hasattr(weights, '__len__') and len(weights) != wanted:
             raise ValueError(f'{key}.class_weight has {len(weights)} entries, but needs {wanted}: '
                              'one for each class' + (', and one for none' if of_none else ''))
