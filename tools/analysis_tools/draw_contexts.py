@@ -13,7 +13,7 @@ from pathlib import Path
 
 import denseclip_mm  # first: it repairs what mmseg's import needs
 from denseclip_mm.apis.checkpoint import load_checkpoint
-from denseclip_mm.apis.command_line import positive, tool_parser
+from denseclip_mm.apis.command_line import tool_parser
 from denseclip_mm.apis.config import load_config
 from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.pictures import empty_figure
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', type=Path, help='figure to write')
-    parser.add_argument('--top', type=positive, default=5, help='nearest tokens of each context')
+    parser.add_argument('--top', type=int, default=5, help='nearest tokens of each context')
     parser.add_argument('--classes', nargs='+', metavar='NAME',
                         help='whose contexts, if every class has its own (default: the first 3)')
     args = parser.parse_args(argv)
