@@ -11,7 +11,9 @@ from denseclip_mm.apis.checkpoint import load_checkpoint, newest_checkpoint, pla
 from denseclip_mm.apis.command_line import launch_on_cpu, parse_launched, tool_parser
 from denseclip_mm.apis.config import check_data, load_config
 from denseclip_mm.apis.mistakes import one_line
+from denseclip_mm.engine.hooks import CheckClassesHook
 from denseclip_mm.engine.quiet_runner import QuietRunner
+from denseclip_mm.models.neck import PixelTextNeck
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -67,6 +69,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                              f'tools/test.py {args.config}')
         if cfg.get('load_from') is not None:
             load_checkpoint(plain_model(runner.model), cfg.load_from, new_classes=not cfg.resume)
+        if (isinstance(getattr(plain_model(runner.model), 'neck', None), PixelTextNeck)
+                and not any(isinstance(hook, CheckClassesHook) for hook in runner.hooks)):
+            runner.logger.warning("nothing is checked before training: custom_hooks lacks "
+                                  "dict(type='CheckClassesHook')")
         runner.register_hook(first_iteration)
         runner.train()
 

@@ -337,6 +337,14 @@ def test_compare_prompts(tmp_path):
     assert (tmp_path / 'out/grid.png').stat().st_size > 20_000
 
 
+@pytest.mark.parametrize('hooks', ['', 'custom_hooks = []\n'])
+def test_a_run_without_checks_is_warned_of(tmp_path, small_demo, succeed, hooks):
+    (tmp_path / 'own.py').write_text(small_demo + hooks)
+    output = succeed('train', 'own.py', '--cfg-options', 'train_cfg.max_iters=1', cwd=tmp_path)
+    said = "nothing is checked before training: custom_hooks lacks dict(type='CheckClassesHook')"
+    assert (said in output) == bool(hooks)
+
+
 def test_a_failed_run_is_named(tmp_path):
     output = start(ROOT / 'tools/demo/compare_prompts.py', '--out', 'out', '--jobs', 1,
                    '--seeds', 0, '--systems', 'coop_scenes', '--cfg-options',
