@@ -509,12 +509,14 @@ def test_traceback_shows_the_rest(config, tmp_path, run_tool):
     ('model.neck.class_names=ade20', "class_names='ade20' is neither a file nor a dataset"),
     ('model.neck.text_encoder.model=RN50-quickgelu',
      'image is embedded in 32 channels, the text in 1024'),
-    ('model.backbone.pretrained=/nowhere/RN50.pt', 'so the text tower is random, but the backbone'),
+    ('model.backbone.pretrained=there.pt', 'so the text tower is random, but the backbone'),
+    ('model.backbone.pretrained=/nowhere/RN50.pt', 'is neither a file nor one of the tags'),
     ('model.backbone.pretrained=/nowhere/RN50.pt '
      'model.neck.text_encoder.pretrained=/nowhere/RN50.pt',
      'is neither a file nor one of the tags'),
 ])
 def test_bad_configs_stop_before_training(config, tmp_path, option, message, run_tool):
+    (tmp_path / 'there.pt').touch()  # it is not read so early
     done = run_tool('train', config, '--work-dir', 'work', '--cfg-options', *option.split(),
                     cwd=tmp_path)
     assert done.returncode == 1
