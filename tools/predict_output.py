@@ -56,10 +56,10 @@ def overlay(prediction: Prediction | Detection, opacity: float) -> np.ndarray:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Of the weights that a model answers by, wherever they are from."""
+    """Of the weights that a model answers by, wherever they are from, statistics too."""
     digest = hashlib.sha256()
-    for parameter in model.parameters():
-        digest.update(parameter.detach().cpu().flatten().view(torch.uint8).numpy())
+    for value in model.state_dict().values():
+        digest.update(value.cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
 
 

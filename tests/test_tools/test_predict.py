@@ -247,6 +247,10 @@ def test_results_of_another_question_are_not_kept_for_this_one(
     assert predict(*mixed, '--outputs', 'score_maps', '--num-score-maps', '2') is None
     assert 'differs in num_score_maps' in predict(*mixed, '--outputs', 'score_maps')
 
+    content = torch.load('model.pth')
+    content['state_dict']['backbone.tower.bn1.running_mean'] += 1  # no parameter, and it counts
+    torch.save(content, 'model.pth')
+    assert 'differs in weights; choose' in predict(*mixed)
     save_random('model.pth', config, 1)
     assert 'differs in weights; choose' in predict(*mixed)
     for text in ('', '[1]'):
