@@ -16,6 +16,7 @@ try:
     compat.stub_missing_ops()
     compat.load_data_only()
     compat.name_configs()
+    compat.start_data_late()
 
     from denseclip_mm.apis import Detection, Prediction, Predictor
     from denseclip_mm.backbones import (

@@ -5,13 +5,14 @@
 2. mmengine's loads of checkpoints refuse what mmengine itself writes, or run what a file says.
 3. mmengine knows the packages of OpenMMLab alone by name, and looks for the types of configs that
    are inherited from a package among those of a scope of its name.
+4. mmengine starts its data workers before anyone could say where they shall begin.
 """
 
 import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from types import ModuleType
 from typing import Any
@@ -24,8 +25,9 @@ import torch
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, loops
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 
 def ms_deform_attn_forward(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor,
@@ -169,3 +171,24 @@ def name_configs() -> None:
         return path, None if scope == 'denseclip_mm' else scope
 
     Config._get_cfg_path = staticmethod(without_scope)
+
+
+def start_data_late() -> None:
+    """Let iteration-based loops start loading with their first iteration, as onedl's do.
+
+    mmengine 0.10.7 starts as a loop is built: its data workers then have batches in hand that a
+    resumed run passes over, as many as there are workers.
+    """
+    init = loops._InfiniteDataloaderIterator.__init__
+
+    @wraps(init)
+    def late(self: Any, dataloader: DataLoader) -> None:
+        init(self, ())
+        self._dataloader, self._iterator = dataloader, _late(dataloader)
+
+    if not hasattr(loops._InfiniteDataloaderIterator, 'skip_iter'):
+        loops._InfiniteDataloaderIterator.__init__ = late
+
+
+def _late(dataloader: DataLoader) -> Iterator[dict]:
+    yield from dataloader

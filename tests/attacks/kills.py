@@ -28,7 +28,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 ZERO_SHOT = ROOT / 'configs/demo/zero_shot_scenes.py'
 PATIENCE = 300  # seconds that a tool may take
-KILLS = 20
+KILLS = 10
 TRAINING = f"""
 _base_ = '{ROOT}/configs/demo/denseclip_fpn_scenes.py'
 clip = dict(embed_dim=32, quick_gelu=True,
@@ -72,7 +72,7 @@ def attacks(folder: Path, long: bool) -> Iterator[tuple[str, str, str]]:
     torch.set_num_threads(1)
     yield from killed_writers(folder / 'writers', 200 if long else 10)
     yield from odd_pictures(folder / 'pictures')
-    for workers in (0, 2) if long else (0, ):
+    for workers in (0, 1, 2) if long else (0, ):
         work = folder / f'train{workers}'
         work.mkdir()
         (work / 'config.py').write_text(TRAINING.replace('WORKERS', str(workers)))
@@ -83,14 +83,15 @@ def attacks(folder: Path, long: bool) -> Iterator[tuple[str, str, str]]:
         yield from damaged_checkpoints(work, long)
         yield from full_disks(work, long)
         if long:
-            yield from killed_trainings(work, KILLS // 2)
+            other = f'train_dataloader.num_workers={(workers + 1) % 3}'
+            yield from killed_trainings(work, KILLS, ['--cfg-options', other])
     if long and importlib.util.find_spec('mmdet'):
         work = folder / 'detector'
         work.mkdir()
         (work / 'config.py').write_text(DETECTOR)
         code, output = run('train', ['config.py', '--work-dir', 'unbroken'], work)
         assert code == 0, output
-        yield from killed_trainings(work, KILLS // 4)
+        yield from killed_trainings(work, KILLS // 2, [])
 
 
 def killed_writers(folder: Path, count: int) -> Iterator[tuple[str, str, str]]:
@@ -115,14 +116,23 @@ def write_forever(target: Path) -> None:
             WholeFileBackend().put(bytes([value]) * 1_000_000, target)
 
 
-def killed_trainings(work: Path, count: int) -> Iterator[tuple[str, str, str]]:
+def killed_trainings(work: Path, count: int,
+                     options: list[str]) -> Iterator[tuple[str, str, str]]:
     """A killed and resumed training has the weights of the unbroken one, to the bit.
 
     Half of the kills come at a random time, half inside of saving.
+
+    Args:
+        work: folder of the config and of the unbroken training.
+        count: of kills.
+        options: of the resumed run, which change nothing: another number of data workers.
+
+    Yields:
+        As :func:`attacks`.
     """
     chance = random.Random(0)
     began = time.monotonic()
-    code, output = run('train', ['config.py', '--work-dir', 'again'], work)
+    code, output = run('train', ['config.py', '--work-dir', 'again', *options], work)
     seconds = time.monotonic() - began
     assert code == 0, output
     expected = read_tensors(work / 'unbroken/iter_12.pth')['state_dict']
@@ -145,7 +155,7 @@ def killed_trainings(work: Path, count: int) -> Iterator[tuple[str, str, str]]:
             process.join()
             case = f'{delay:.2f} s after the first checkpoint'
         left = sorted(path.name for path in killed.glob('*.pth'))
-        code, output = run('train', [*words, '--resume'], work)
+        code, output = run('train', [*words, '--resume', *options], work)
         if code == 1 and not left and 'there is no checkpoint to resume from' in output:
             yield 'kills of a training', case, 'clear'
             continue
