@@ -1,15 +1,21 @@
 """The state of the generators that a training draws from."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
+_NUMPY = np.random.MT19937()  # of blocks, whose seeds it takes in turn
+
 
 def random_state() -> dict[str, Any]:
     """Random state of Python, NumPy, PyTorch and CUDA: tensors, numbers and tuples of them."""
-    return dict(cpu_random_state(),
+    name, keys, *rest = np.random.get_state()
+    return dict(python=random.getstate(), numpy=(name, keys.tolist(), *rest),
+                torch=torch.get_rng_state(),
                 cuda=torch.cuda.get_rng_state() if torch.cuda.is_available() else None)
 
 
@@ -23,36 +29,42 @@ def set_random_state(state: dict[str, Any]) -> None:
         >>> first == (random.random(), np.random.rand(), torch.rand(1))
         True
     """
-    set_cpu_random_state(state)
+    random.setstate(state['python'])
+    np.random.set_state(state['numpy'])
+    torch.set_rng_state(state['torch'].cpu())
     if state['cuda'] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state['cuda'].cpu())
 
 
-def cpu_random_state() -> dict[str, Any]:
-    """The same without CUDA, which data workers may not touch."""
-    name, keys, *rest = np.random.get_state()
-    return dict(python=random.getstate(), numpy=(name, keys.tolist(), *rest),
-                torch=torch.get_rng_state())
+@contextmanager
+def drawing_from(*numbers: int) -> Iterator[None]:
+    """In the block Python, NumPy and PyTorch, on the CPU, draw from a seed; then as before it.
 
+    Blocks may not lie in each other.
 
-def set_cpu_random_state(state: dict[str, Any]) -> None:
-    """Restore what :func:`cpu_random_state` gave."""
-    random.setstate(state['python'])
-    np.random.set_state(state['numpy'])
-    torch.set_rng_state(state['torch'].cpu())
-
-
-def seed_cpu(*numbers: int) -> None:
-    """Seed Python, NumPy and PyTorch on the CPU by a few whole numbers from 0 on, mixed.
+    Args:
+        numbers: whole numbers from 0 on, mixed to the seed.
 
     Examples:
-        >>> seed_cpu(0, 7)
-        >>> first = random.random(), np.random.rand(), torch.rand(1)
-        >>> seed_cpu(0, 7)
-        >>> first == (random.random(), np.random.rand(), torch.rand(1))
+        >>> before = random.getstate()
+        >>> with drawing_from(0, 7):
+        ...     first = random.random(), np.random.rand(), torch.rand(1)
+        >>> with drawing_from(0, 7):
+        ...     first == (random.random(), np.random.rand(), torch.rand(1))
+        True
+        >>> random.getstate() == before
         True
     """
-    python, *numpy, low, high = np.random.SeedSequence(numbers).generate_state(7).tolist()
+    python, low, high, *numpy = np.random.SeedSequence(numbers).generate_state(7).tolist()
+    # NumPy's generator is put aside whole: to copy its state takes longer than all the rest.
+    before = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()
     random.seed(python)
+    np.random.set_bit_generator(_NUMPY)
     np.random.seed(numpy)
     torch.default_generator.manual_seed(low + (high << 32))
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_bit_generator(before[1])
+        torch.set_rng_state(before[2])

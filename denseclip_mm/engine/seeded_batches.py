@@ -8,7 +8,7 @@ numbers of the model alone, and goes on from any batch without loading those bef
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from denseclip_mm.engine.random_state import cpu_random_state, seed_cpu, set_cpu_random_state
+from denseclip_mm.engine.random_state import drawing_from
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 class SeededBatch:
     """The indices of a batch; whoever loads them, in whatever process, draws from their seeds.
 
-    PyTorch's loaders iterate over the indices of a batch as they load it. The random state is then
-    as it was.
+    PyTorch's loaders iterate over the indices of a batch as they load it.
 
     Attributes:
         indices: of the samples.
@@ -30,14 +29,10 @@ class SeededBatch:
     seed: tuple[int, ...]
 
     def __iter__(self) -> Iterator[int]:
-        """The indices, each once the seed of its sample is set."""
-        state = cpu_random_state()
-        try:
-            for place, index in enumerate(self.indices):
-                seed_cpu(*self.seed, place)
+        """The indices; until the next is asked for, what is drawn is the sample's."""
+        for place, index in enumerate(self.indices):
+            with drawing_from(*self.seed, place):
                 yield index
-        finally:
-            set_cpu_random_state(state)
 
     def __len__(self) -> int:
         """The number of samples."""
