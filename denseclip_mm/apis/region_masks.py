@@ -9,10 +9,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.pictures import check_size
+from denseclip_mm.apis.pictures import whole_picture
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 VOID = 255  # of label maps, as in mmseg
@@ -90,14 +89,12 @@ def read_label_map(path: str | Path) -> np.ndarray:
     """Labels (H, W) of a file, as they are in it: of a palette the indices.
 
     Raises:
-        ValueError: if the file is no picture of one channel, is too large, or is not there.
+        ValueError: if the file is no whole picture of one channel, is too large, or is not there.
     """
-    check_size(path)
-    try:
-        with Image.open(path) as picture:
-            labels = np.asarray(picture)
-    except Exception:  # damaged files raise nearly anything
-        raise ValueError(f'{path} is no picture that Pillow can read') from None
+    picture = whole_picture(path)
+    if picture is None:
+        raise ValueError(f'{path} is no picture that Pillow can read')
+    labels = np.asarray(picture)
     if labels.ndim != 2:
         raise ValueError(f'{path} has {labels.shape[2]} channels; masks and labels have one')
     return labels
