@@ -138,8 +138,8 @@ def score_panels(prediction: Prediction | Detection, count: int) -> np.ndarray:
             prediction, cells=prediction.cells[largest]).score_map if largest else []
     else:
         largest = [index for index in prediction.shares()
-                   if index < len(prediction.score_map)][:count]  # other has none
-        drawn, maps = prediction.labels, prediction.score_map[largest]
+                   if index < prediction.num_score_maps][:count]  # other has none
+        drawn, maps = prediction.labels, prediction.score_maps(largest)
     return draw_panels(
         prediction.image, {'prediction': drawn}, dict(zip(largest, maps, strict=True)),
         names=prediction.class_names, palette=prediction.palette)

@@ -124,7 +124,7 @@ def one_line(traceback: bool, what: str = '', stopped: Callable[[], str] = lambd
             yield first
     except (Exception, KeyboardInterrupt) as error:
         if not traceback and (number := _signal_behind(error)):
-            if number != signal.SIGINT:  # data workers died of it too, as PyTorch would go on saying
+            if number != signal.SIGINT:  # data workers died, as PyTorch would go on to say
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             sys.stderr.write(f'stopped: {stopped()}\n')
             sys.exit(128 + number)
