@@ -124,6 +124,24 @@ def way_of(way: str, base: Path, folder: Path) -> tuple[Path, np.ndarray]:
     return config, cv2.resize(draw(1, 5, 256)[0][..., ::-1], size[::-1])
 
 
+def test_a_config_that_was_read(scene: tuple) -> None:
+    cfg = Config.fromfile(ZERO_SHOT)
+    text = cfg.text
+    expected = Predictor(ZERO_SHOT, device='cpu')(scene[0])
+    assert np.array_equal(Predictor(cfg, device='cpu')(scene[0]).labels, expected.labels)
+    assert cfg.text == text and 'launcher' not in cfg and 'work_dir' not in cfg
+    cfg.pop('test_pipeline')
+    with pytest.raises(ValueError, match=r'^\S+zero_shot_scenes.py has no test_pipeline'):
+        Predictor(cfg)
+    with pytest.raises(ValueError, match=r'^the config has no test_pipeline'):
+        Predictor(Config(cfg.to_dict()))
+    with pytest.raises(ValueError, match=r'^a config is a file or a Config, got a dict'):
+        Predictor(cfg.to_dict())
+    with pytest.raises(FileNotFoundError) as error:
+        Predictor(cfg.pretty_text)
+    assert len(str(error.value)) < 400
+
+
 @pytest.mark.parametrize('way', WAYS)
 def test_labels_are_the_largest_of_the_score_map(way: str, tmp_path: Path) -> None:
     """Pixel by pixel, for own and for other names."""
