@@ -79,7 +79,8 @@ class Predictor:
                  other: float | None = None) -> None:
         cfg = load_config(config, options=None, launcher='none', work_dir=None)
         if not cfg.get('test_pipeline'):
-            raise ValueError(f'{cfg.filename or "the config"} has no test_pipeline, which pictures go through')
+            raise ValueError(f'{cfg.filename or "the config"} has no test_pipeline, which '
+                             'pictures go through')
         device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         if device.startswith('cuda') and not torch.cuda.is_available():
             raise ValueError(f'the device is {device}, but there is no GPU; leave it out')
