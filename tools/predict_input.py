@@ -67,7 +67,7 @@ def find_inputs(inputs: list[str], out: Path) -> tuple[dict[str, Path], dict[Pat
             matches = files_below(root) if root.is_dir() else (
                 path for path in Path(root.anchor).glob(pattern) if not path.is_dir())
             found = sorted(path for path in matches if path.suffix.lower() in PICTURES | VIDEOS
-                           and out.resolve() not in path.resolve().parents)
+                           and out.resolve() not in Path(os.path.realpath(path)).parents)
             root = root if root.is_dir() else None
         if not found:
             raise ValueError(f'{given!r} is no file, no folder with pictures or videos, and '
