@@ -54,6 +54,7 @@ setup(
         'numpy>=2.4,<3',
         'safetensors',
         'pillow',
+        'regex',
         'scipy',
         'tqdm',
         'setuptools<81',  # mmengine imports pkg_resources

@@ -21,7 +21,12 @@ from denseclip_mm.apis.colour_prompts import OPACITIES, Colours, search_colours
 from denseclip_mm.apis.command_line import checkpoint_or_none, tool_parser
 from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.pictures import read_image
-from denseclip_mm.apis.region_masks import read_coco_boxes, read_label_map, read_regions
+from denseclip_mm.apis.region_masks import (
+    check_count,
+    read_coco_boxes,
+    read_label_map,
+    read_regions,
+)
 from denseclip_mm.apis.regions import WAYS, assign_regions, draw_regions
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import parse_class_names, read_class_names
@@ -39,11 +44,14 @@ def regions_of(args: Any, size: tuple[int, int]) -> np.ndarray:
     """
     if args.boxes:
         return read_regions(read_coco_boxes(args.boxes, args.picture), size)
-    labels = [read_label_map(path) for path in args.masks or [args.labels]]
-    for path, each in zip(args.masks or [args.labels], labels, strict=True):
+    check_count(len(args.masks or ()), size)
+    labels = []
+    for path in args.masks or [args.labels]:
+        each = read_label_map(path)
         if each.shape != size:
             raise ValueError(f'{path} has {each.shape[1]} x {each.shape[0]} pixels, the picture '
                              f'{size[1]} x {size[0]}')
+        labels.append(each != 0 if args.masks else each)
     return read_regions(np.stack(labels) if args.masks else labels[0], size)
 
 

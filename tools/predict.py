@@ -33,7 +33,7 @@ from denseclip_mm.models.vocabulary import parse_class_names
 
 import cv2
 import numpy as np
-from predict_input import VIDEOS, find_inputs, frames_of, readable
+from predict_input import VIDEOS, find_inputs, frames_of, is_text, readable
 from predict_output import OUTPUTS, fingerprint, read_legend, write, write_shares
 from tqdm import tqdm
 
@@ -173,23 +173,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Predict all inputs."""
-    args = parse_args(argv)
-    logging.getLogger('mmengine').setLevel(logging.WARNING)
-    with one_line(args.traceback):
-        files = find_inputs(args.inputs, args.out)
-        predictor = Predictor(
-            args.config, args.checkpoint,
-            device=args.device,
-            class_names=None if args.classes is None else parse_class_names(args.classes),
-            ensemble=tuple(args.ensemble) if args.ensemble else None, other=args.other)
-        choose_outputs(predictor, args)
-        claim(args.out, predictor, args)
-    print(f'{len(predictor.class_names)} classes, answered by the {predictor.answers}')
-    if known := what_it_knows(predictor.model):
-        print(known)
+def predict_files(predictor: Predictor, files: dict[str, Path],
+                  args: argparse.Namespace) -> tuple[int, list[str]]:
+    """Predict files: how many were written, and a line for each that was left out.
 
+    Raises:
+        SystemExit: if the folder of the outputs cannot be written to.
+    """
     def answer(picture: Path | np.ndarray) -> Prediction | Detection:
         prediction = predictor(picture)
         return prediction.above(args.score_threshold) if predictor.detects else prediction
@@ -205,14 +195,36 @@ def main(argv: Sequence[str] | None = None) -> None:
                 sys.exit(f'error: {error}')  # such as a full disk
             broken.append(f'{path}: {" ".join(str(error).split()) or type(error).__name__}')
             tqdm.write(f'left out: {broken[-1]}')
-    if 'labels' in args.outputs:
-        with one_line(args.traceback):
+    return written, broken
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Predict all inputs."""
+    args = parse_args(argv)
+    logging.getLogger('mmengine').setLevel(logging.WARNING)
+    with one_line(args.traceback, stopped=lambda: (
+            f'what is in {args.out} is whole; the same command goes on from there')):
+        files, faults = find_inputs(args.inputs, args.out)
+        if not is_text(args.out):
+            raise ValueError('the name of --out is no text in UTF-8')
+        predictor = Predictor(
+            args.config, args.checkpoint,
+            device=args.device,
+            class_names=None if args.classes is None else parse_class_names(args.classes),
+            ensemble=tuple(args.ensemble) if args.ensemble else None, other=args.other)
+        choose_outputs(predictor, args)
+        claim(args.out, predictor, args)
+        print(f'{len(predictor.class_names)} classes, answered by the {predictor.answers}')
+        if known := what_it_knows(predictor.model):
+            print(known)
+        written, broken = predict_files(predictor, files, args)
+        if 'labels' in args.outputs:
             write_shares(args.out)
-    kept = len(files) - len(broken) - written
-    print(f'wrote {written} of {len(files)} into {args.out}'
-          + (f'; {kept} {"was" if kept == 1 else "were"} there already' if kept else ''))
-    if broken:
-        sys.exit('error: left out\n' + '\n'.join(broken))
+        kept = len(files) - len(broken) - written
+        print(f'wrote {written} of {len(files) + len(faults)} into {args.out}'
+              + (f'; {kept} {"was" if kept == 1 else "were"} there already' if kept else ''))
+        if broken := [f'{path}: {fault}' for path, fault in faults.items()] + broken:
+            sys.exit('error: left out\n' + '\n'.join(broken))
 
 
 if __name__ == '__main__':

@@ -1,10 +1,10 @@
 """Pictures and videos that predict.py finds and reads."""
 
-import glob
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from denseclip_mm.apis.pictures import check_size
+from denseclip_mm.apis.pictures import whole_picture
 
 import cv2
 import numpy as np
@@ -19,29 +19,64 @@ PICTURES = READ | UNSURE
 VIDEOS = {'.mp4', '.avi', '.mov', '.mkv', '.webm'}
 
 
-def find_inputs(inputs: list[str], out: Path) -> dict[str, Path]:
+def files_below(folder: Path) -> list[Path]:
+    """Whatever is no folder in a folder and those below it, links to folders among them, sorted.
+
+    A folder that is found again by a link, such as in a circle, is looked into once; parts of
+    files, which a killed tool leaves behind, are left out.
+    """
+    found, seen, folders = [], set(), [folder]
+    while folders:
+        folder = folders.pop(0)
+        if (real := folder.resolve()) in seen:
+            continue
+        seen.add(real)
+        inside = sorted(path for path in folder.iterdir() if not path.name.startswith('.part-'))
+        found += [path for path in inside if not path.is_dir()]
+        below = [path for path in inside if path.is_dir()]
+        folders = [*(path for path in below if not path.is_symlink()), *folders,
+                   *(path for path in below if path.is_symlink())]
+    return sorted(found)
+
+
+def is_text(path: Path) -> bool:
+    """Whether a path is text in UTF-8: OpenCV ends the process if it is not."""
+    return str(path).encode(errors='ignore') == os.fsencode(path)
+
+
+def find_inputs(inputs: list[str], out: Path) -> tuple[dict[str, Path], dict[Path, str]]:
     """Files by the name that their outputs get: the path below a folder, without its ending.
 
     What lies in ``out`` is no input.
+
+    Returns:
+        The files; and what looks like one and is not to be read, with the reason: what is no
+        regular file, which may have no end, and names that are no text.
 
     Raises:
         ValueError: if an input matches nothing, or two files would have the same outputs.
     """
     files: dict[str, Path] = {}
+    faults: dict[Path, str] = {}
     for given in inputs:
         root = Path(given)
         if root.is_file():
             found, root = [root], root.parent
         else:
-            matches = root.rglob('*') if root.is_dir() else map(
-                Path, glob.glob(given, recursive=True))
+            pattern = given[len(root.anchor):]  # whose ** follows no links, so that it ends
+            matches = files_below(root) if root.is_dir() else (
+                path for path in Path(root.anchor).glob(pattern) if not path.is_dir())
             found = sorted(path for path in matches if path.suffix.lower() in PICTURES | VIDEOS
-                           and out.resolve() not in path.resolve().parents)
+                           and out.resolve() not in Path(os.path.realpath(path)).parents)
             root = root if root.is_dir() else None
         if not found:
             raise ValueError(f'{given!r} is no file, no folder with pictures or videos, and '
                              f'matches none (looked from {Path.cwd()})')
         for path in found:
+            if not path.is_file() or not is_text(path):
+                faults[path] = ('its name is no text in UTF-8; rename it' if path.is_file() else
+                                'it is no regular file')
+                continue
             name = path.relative_to(root or path.parent)
             if path.suffix.lower() not in UNSURE:  # a.heic beside a.jpg is no mistake
                 name = name.with_suffix('')
@@ -54,22 +89,22 @@ def find_inputs(inputs: list[str], out: Path) -> dict[str, Path]:
             if str(above) in files:
                 raise ValueError(f'{files[str(above)]} and {path} would both write to {above}/; '
                                  'predict them into different folders')
-    return files
+    return files, faults
 
 
 def readable(path: Path) -> Path | np.ndarray:
     """The path of a picture that OpenCV reads, as the config's loading does; else the pixels.
 
     They are Pillow's, (H, W, 3) uint8, RGB. A path, too, if neither can: loading then says why.
+
+    Raises:
+        ValueError: if Pillow alone knows its kind, and it is not whole.
     """
     if cv2.haveImageReader(str(path)):
         return path
-    check_size(path)
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert('RGB'))
-    except Exception:  # damaged files raise nearly anything
-        return path
+    picture = whole_picture(path)
+    return path if picture is None else np.asarray(
+        ImageOps.exif_transpose(picture).convert('RGB'))
 
 
 def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float]]:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from denseclip_mm.apis import Detection, Prediction
 from denseclip_mm.apis.legend import with_legend
 from denseclip_mm.apis.panels import draw_panels
 from denseclip_mm.apis.pictures import enlarged
+from denseclip_mm.apis.region_masks import read_label_map
 from denseclip_mm.files import whole_file
 
 import numpy as np
 import torch
 from PIL import Image
+from predict_input import files_below
 from torch import nn
 
 OUTPUTS = {'overlays': '.png', 'labels': '.png', 'boxes': '.json', 'score_maps': '.png'}
@@ -79,18 +82,40 @@ def read_legend(path: Path) -> dict[str, Any]:
 def write_shares(out: Path) -> None:
     """Write OUT/shares.csv: picture, name and share, of every label map in OUT/labels.
 
-    Names are those of OUT/classes.json, in their order; those that do not occur are left out.
+    Names are those of OUT/classes.json, in their order; those that do not occur are left out. What
+    a spreadsheet would take for a formula has an apostrophe before it.
+
+    Raises:
+        ValueError: if a label map is damaged, or none of these names.
     """
     names = json.loads((out / 'classes.json').read_text())['classes']
-    folder = out / 'labels'
-    with whole_file(out / 'shares.csv') as part, part.open('w', newline='') as stream:
-        table = csv.writer(stream)
-        table.writerow(['picture', 'name', 'share'])
-        for path in sorted(folder.rglob('*.png')):
-            labels, pixels = np.unique(np.asarray(Image.open(path)), return_counts=True)
-            picture = path.relative_to(folder).with_suffix('').as_posix()
-            for label, count in zip(labels, pixels, strict=True):
-                table.writerow([picture, names[label], f'{count / pixels.sum():.6f}'])
+    folder, rows = out / 'labels', [['picture', 'name', 'share']]
+    for path in files_below(folder):
+        if path.suffix != '.png':
+            continue
+        try:
+            labels, pixels = np.unique(read_label_map(path), return_counts=True)
+            if labels[-1] >= len(names):
+                raise ValueError(f'{path} has the label {labels[-1]}, of {len(names)} names')
+        except ValueError as error:
+            raise ValueError(f'{error}; remove it, and the same command writes it anew') from None
+        picture = path.relative_to(folder).with_suffix('').as_posix()
+        rows += [[as_text(picture), as_text(names[label]), f'{count / pixels.sum():.6f}']
+                 for label, count in zip(labels, pixels, strict=True)]
+    with whole_file(out / 'shares.csv') as part, part.open(
+            'w', newline='', encoding='utf-8', errors='backslashreplace') as stream:
+        csv.writer(stream).writerows(rows)
+
+
+def as_text(cell: str) -> str:
+    """A cell of a table that no spreadsheet computes: OWASP's apostrophe before what it might.
+
+    Examples:
+        >>> as_text('sky'), as_text('=1+1'), as_text(' @SUM(1)')
+        ('sky', "'=1+1", "' @SUM(1)")
+    """
+    computed = unicodedata.normalize('NFKC', cell.lstrip()).startswith(('=', '+', '-', '@'))
+    return f"'{cell}" if computed or not cell[:1].isprintable() else cell
 
 
 def label_picture(prediction: Prediction) -> Image.Image:
@@ -113,8 +138,8 @@ def score_panels(prediction: Prediction | Detection, count: int) -> np.ndarray:
             prediction, cells=prediction.cells[largest]).score_map if largest else []
     else:
         largest = [index for index in prediction.shares()
-                   if index < len(prediction.score_map)][:count]  # other has none
-        drawn, maps = prediction.labels, prediction.score_map[largest]
+                   if index < prediction.num_score_maps][:count]  # other has none
+        drawn, maps = prediction.labels, prediction.score_maps(largest)
     return draw_panels(
         prediction.image, {'prediction': drawn}, dict(zip(largest, maps, strict=True)),
         names=prediction.class_names, palette=prediction.palette)

@@ -47,11 +47,20 @@ def resume(cfg: Config) -> None:
         cfg.merge_from_dict({'randomness.seed': seed})
 
 
+def how_to_go_on(cfg: Config) -> str:
+    """What a stopped training left, and how to go on."""
+    last = Path(cfg.get('work_dir') or '', 'last_checkpoint')  # mmengine notes it with each
+    if not last.is_file():
+        return 'there is no checkpoint yet; the same command begins anew'
+    return f'{last.read_text()} is there; the same command with --resume goes on from it'
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Build the runner of the config and train."""
     args = parse_args(argv)
     logging.raiseExceptions = False  # of a log on a full disk, which is said where it matters
-    with one_line(args.traceback) as first_iteration:
+    cfg = Config()
+    with one_line(args.traceback, stopped=lambda: how_to_go_on(cfg)) as first_iteration:
         cfg = load_config(args.config, options=args.cfg_options, launcher=args.launcher,
                           work_dir=args.work_dir)
         check_data(cfg, 'train_dataloader', 'val_dataloader')

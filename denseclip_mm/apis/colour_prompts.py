@@ -141,8 +141,8 @@ def score_coloured(model: EncoderDecoder, image: np.ndarray, masks_RHW: np.ndarr
                    names: list[str], colours: Colours) -> Tensor:
     """Cosines (K, R) of names and painted regions, in the cell of the picture that fits best."""
     groups = _groups(masks_RHW, len(colours.rgb))
-    seen = look(model, [paint_regions(image, masks_RHW[group], list(colours.rgb.values())[
-        :len(group)], colours.opacity) for group in groups])
+    seen = look(model, (paint_regions(image, masks_RHW[group], list(colours.rgb.values())[
+        :len(group)], colours.opacity) for group in groups))
     best_PCK = ask(model, colours.questions(names), seen).amax((2, 3)).unflatten(
         1, (len(colours.rgb), -1))
     scores_KR = best_PCK.new_empty((len(names), len(masks_RHW)))
@@ -155,8 +155,8 @@ def _margins(model: EncoderDecoder, image: np.ndarray, regions: np.ndarray | Seq
              names: list[str], colours: Colours) -> Tensor:
     """How far the question in a region's own colour is above those in others: (R, colours)."""
     masks_RHW, rgb = read_regions(regions, image.shape[:2]), list(colours.rgb.values())
-    seen = look(model, [paint_regions(image, mask_HW[None], [colour], colours.opacity)
-                         for mask_HW in masks_RHW for colour in rgb])
+    seen = look(model, (paint_regions(image, mask_HW[None], [colour], colours.opacity)
+                        for mask_HW in masks_RHW for colour in rgb))
     repeated = masks_RHW.repeat(len(rgb), 0)
     pooled_PC = pool(seen[1], repeated, range(len(repeated)))
     best_PC = ask(model, colours.questions(names), seen, pooled_PC[:, :, None, None])[

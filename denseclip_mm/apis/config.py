@@ -1,5 +1,6 @@
 """Reading a config for the tools, with the mistakes that cost hours named at once."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from copy import deepcopy
@@ -7,6 +8,7 @@ from importlib.util import find_spec
 from inspect import signature
 from itertools import chain
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from denseclip_mm.apis.mistakes import did_you_mean
@@ -31,13 +33,14 @@ _KINDS = {  # of what mmengine takes for granted
 _ENTRIES = {*signature(Runner.__init__).parameters, *chain(*_KINDS.values())}
 
 
-def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
+def load_config(path: str | Path | Config, *, options: dict[str, Any] | None, launcher: str,
                 work_dir: str | None) -> Config:
     """Read a config as mmseg's tools do.
 
     Args:
         path: config file, or one of a package as in ``_base_``:
-            ``denseclip_mm::demo/zero_shot_scenes.py``.
+            ``denseclip_mm::demo/zero_shot_scenes.py``; or what was read of it, of which a copy is
+            taken.
         options: what ``--cfg-options`` overrides.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
         work_dir: where logs and checkpoints go; by default the config's own, or
@@ -45,8 +48,8 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
 
     Raises:
         FileNotFoundError: if there is no such config.
-        ValueError: if it is another kind of file, an entry cannot be of that kind, or an option is
-            of no entry and spelt nearly like one.
+        ValueError: if it is another kind of file or neither file nor ``Config``, an entry cannot be
+            of that kind, or an option is of no entry and spelt nearly like one.
 
     Examples:
         >>> cfg = load_config('configs/demo/zero_shot_scenes.py', launcher='none', work_dir=None,
@@ -54,13 +57,7 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
         >>> cfg.model.decode_head.tau, cfg.work_dir
         (0.05, 'work_dirs/zero_shot_scenes')
     """
-    if '::' in path:
-        path = _config_of_package(path)
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'there is no config {path!r} (looked from {Path.cwd()})')
-    if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
-        raise ValueError(f'{path!r} is no config, which ends with .py, .json, .yaml or .yml')
-    cfg = Config.fromfile(path)
+    cfg = deepcopy(path) if isinstance(path, Config) else Config.fromfile(_checked_path(path))
     cfg.launcher = launcher
     known = _ENTRIES.union(cfg)
     for entry in {key.partition('.')[0] for key in options or {}} - known:
@@ -71,8 +68,22 @@ def load_config(path: str, *, options: dict[str, Any] | None, launcher: str,
         cfg.work_dir = work_dir
     _check_kinds(cfg)
     if cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(path).stem)
+        cfg.work_dir = str(Path('work_dirs') / Path(cfg.filename or 'config').stem)
     return cfg
+
+
+def _checked_path(path: str | Path) -> str:
+    if not isinstance(path, str | Path):
+        raise ValueError(f'a config is a file or a Config, got a {type(path).__name__}')
+    path = str(path)
+    if '::' in path:
+        path = _config_of_package(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'there is no config {shorten(path, 200)!r} (looked from '
+                                f'{Path.cwd()})')
+    if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise ValueError(f'{path!r} is no config, which ends with .py, .json, .yaml or .yml')
+    return path
 
 
 def _config_of_package(name: str) -> str:

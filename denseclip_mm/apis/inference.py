@@ -22,6 +22,7 @@ from denseclip_mm.models.vocabulary import read_class_names
 import cv2
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.models import BaseSegmentor
@@ -39,8 +40,8 @@ class Predictor:
             :meth:`set_class_names`.
 
     Args:
-        config: config file; its ``test_pipeline`` starts with a loading step, which files go
-            through.
+        config: config file, or an mmengine ``Config``; its ``test_pipeline`` starts with a loading
+            step, which files go through.
         checkpoint: checkpoint file; None for a zero-shot model.
         device: where it runs; None takes a GPU if there is one.
         class_names: other names for the model, see :meth:`set_class_names`.
@@ -71,14 +72,15 @@ class Predictor:
         ['snow', 'other']
     """
 
-    def __init__(self, config: str | Path, checkpoint: str | Path | None = None, *,
+    def __init__(self, config: str | Path | Config, checkpoint: str | Path | None = None, *,
                  device: str | None = None,
                  class_names: str | Sequence[str] | None = None,
                  ensemble: tuple[float, float] | None = None,
                  other: float | None = None) -> None:
-        cfg = load_config(str(config), options=None, launcher='none', work_dir=None)
+        cfg = load_config(config, options=None, launcher='none', work_dir=None)
         if not cfg.get('test_pipeline'):
-            raise ValueError(f'{config} has no test_pipeline, which pictures go through')
+            raise ValueError(f'{cfg.filename or "the config"} has no test_pipeline, which '
+                             'pictures go through')
         device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         if device.startswith('cuda') and not torch.cuda.is_available():
             raise ValueError(f'the device is {device}, but there is no GPU; leave it out')

@@ -5,9 +5,12 @@ what happens to go wrong there. The key is then found by the frames of the trace
 called with the entry, or is a method of what was built from it.
 """
 
+import io
 import re
+import signal
 import sys
-from collections.abc import Collection, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from inspect import signature
@@ -54,9 +57,40 @@ def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
     return f'; did you mean {near[0]!r}?' if near else ''
 
 
+def _raise_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(number)
+
+
 @contextmanager
-def one_line(traceback: bool, what: str = '') -> Iterator[FirstIteration]:
+def _terminable() -> Iterator[None]:
+    """SIGTERM, as of a queue or ``kill``, ends the block as Ctrl-C does, if nothing else does."""
+    ours = (threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    try:
+        if ours:
+            signal.signal(signal.SIGTERM, _raise_interrupt)
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _signal_behind(error: BaseException | None) -> int | None:
+    """The signal that stopped the process, also where others made an error of their own of it.
+
+    mmengine takes what ends yapf for a mistake in a config, and PyTorch its killed data workers.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error and (*error.args, signal.SIGINT)[0]
+
+
+@contextmanager
+def one_line(traceback: bool, what: str = '', stopped: Callable[[], str] = lambda: (
+        'the same command begins anew')) -> Iterator[FirstIteration]:
     """End the process in one line and with exit code 1 where its user made a mistake.
+
+    So does Ctrl-C, with exit code 130, and SIGTERM, with 143.
 
     Until the first iteration is through, any exception is taken for a mistake in what was given.
     Later ones are taken for bugs and keep their trace, but for what is expected: errors of the
@@ -66,6 +100,7 @@ def one_line(traceback: bool, what: str = '') -> Iterator[FirstIteration]:
     Args:
         traceback: let the exception through.
         what: failed, as the beginning of the line.
+        stopped: says, after Ctrl-C, what is there and how to go on.
 
     Yields:
         A hook for the runner. A tool without one has no iterations.
@@ -82,9 +117,19 @@ def one_line(traceback: bool, what: str = '') -> Iterator[FirstIteration]:
     """
     first = FirstIteration()
     filterwarnings('ignore', _OWN_WAYS)  # for good: models of other names are built later
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what it has no letters for would be a mistake
+        sys.stdout.reconfigure(errors='backslashreplace')
     try:
-        yield first
-    except Exception as error:
+        with _terminable():
+            yield first
+    except (Exception, KeyboardInterrupt) as error:
+        if not traceback and (number := _signal_behind(error)):
+            if number != signal.SIGINT:  # data workers died, as PyTorch would go on to say
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            sys.stderr.write(f'stopped: {stopped()}\n')
+            sys.exit(128 + number)
+        if isinstance(error, KeyboardInterrupt):
+            raise
         # Once each: a frame that catches and raises again stands in the trace twice.
         frames = list(dict.fromkeys(frame for frame, _ in walk_tb(error.__traceback__)))
         if traceback or (first.done and not _is_expected(error, frames)):

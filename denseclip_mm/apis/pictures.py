@@ -1,6 +1,7 @@
 """Pictures: of files as a config loads them, and for people, with colours and names."""
 
 import colorsys
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ def loading_step(dataset: Any) -> BaseTransform:
 
 
 def load_image(path: str | Path, step: BaseTransform) -> dict[str, Any]:
-    """Load a picture as the config does, by its own loading step.
+    """Load a picture as the config does, by its own loading step, if it is whole.
 
     Args:
         path: the file.
@@ -62,9 +63,12 @@ def load_image(path: str | Path, step: BaseTransform) -> dict[str, Any]:
         What the step gives to the next one; the picture is ``img``, in the order BGR.
 
     Raises:
-        ValueError: if the step cannot read the file, it is missing or has over ``MOST_PIXELS``.
+        ValueError: if the step cannot read the file, it is missing, damaged, no regular file, or
+            has over ``MOST_PIXELS``.
     """
-    mode = check_size(path)
+    whole = whole_picture(path)
+    mode = whole and whole.mode
+    del whole  # of which the step makes another
     try:
         data = step(dict(img_path=str(path)))
     except Exception as error:  # decoders raise what they like
@@ -101,32 +105,50 @@ def read_image(path: str | Path) -> np.ndarray:
     """(H, W, 3) uint8, RGB, as ``LoadImageFromFile`` loads it without options.
 
     Raises:
-        ValueError: if the file is no picture, has more than ``MOST_PIXELS``, or is not there.
+        ValueError: if the file is no whole picture, has more than ``MOST_PIXELS``, or is not there.
     """
     return shown(load_image(path, LoadImageFromFile())['img'])
 
 
-def check_size(path: str | Path) -> str | None:
-    """Refuse a picture that takes far more memory than its file, before the memory is spent.
+def whole_picture(path: str | Path, content: bytes | None = None) -> Image.Image | None:
+    """A picture as Pillow decodes it, whole.
 
-    Pillow reads the size off the header; what it cannot read, OpenCV limits to 2^30 pixels.
+    OpenCV gives pixels of damaged TIFF and JPEG files without a word; Pillow refuses them. It reads
+    the size off the header, before the memory is spent; what it does not know, OpenCV limits to
+    2^30 pixels. EPS, which is a program that Ghostscript would run, is no picture here.
+
+    Args:
+        path: the file.
+        content: of it, if it was read already.
 
     Returns:
-        Pillow's mode of the picture, such as ``'RGB'``; None if it is none to Pillow.
+        The picture; None if there is no such file, or it is of no kind that Pillow knows.
 
     Raises:
-        ValueError: if it has more than ``MOST_PIXELS``.
+        ValueError: if it is no regular file, has more than ``MOST_PIXELS``, or is of a kind that
+            Pillow knows and cannot be decoded whole.
     """
+    if content is None and Path(path).exists() and not Path(path).is_file():
+        raise ValueError(f'{path} is no regular file, so it was not read')
+    Image.init()
     try:
-        with warnings.catch_warnings(action='ignore'), Image.open(path) as header:
-            pixels, mode = header.width * header.height, header.mode
+        with warnings.catch_warnings(action='ignore'):
+            picture = Image.open(path if content is None else io.BytesIO(content),
+                                 formats=[kind for kind in Image.OPEN if kind != 'EPS'])
+        pixels = picture.width * picture.height
     except Image.DecompressionBombError:  # for twice as many pixels as it warns of
         pixels = float('inf')
     except Exception:  # no picture, which whoever decodes it says
         return None
     if pixels > MOST_PIXELS:
         raise ValueError(f'{path} has more than {MOST_PIXELS:,} pixels; cut it into parts')
-    return mode
+    with picture:
+        try:
+            picture.load()
+        except Exception as error:  # decoders raise what they like
+            raise ValueError(f'{path} is no picture that Pillow can read whole, so it is damaged: '
+                             f'{error}') from None
+    return picture
 
 
 def enlarged(image: np.ndarray) -> tuple[np.ndarray, int]:

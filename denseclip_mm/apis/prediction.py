@@ -1,6 +1,7 @@
 """What a model makes of a picture."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from textwrap import shorten
 from typing import Any
@@ -25,6 +26,20 @@ def _check_opacity(opacity: float) -> None:
         raise ValueError(f'opacity has to be 0 to 1, got {opacity}')
 
 
+class _MadeWhenRead:
+    """A field that may be given as a function, which is called when the field is first read."""
+
+    def __get__(self, owner: 'Prediction | None', kind: type) -> np.ndarray | None:
+        if owner is None:
+            raise AttributeError('the field has no default')
+        if callable(owner._score_map):
+            owner._score_map = owner._score_map()
+        return owner._score_map
+
+    def __set__(self, owner: 'Prediction', value: np.ndarray | Callable | None) -> None:
+        owner._score_map = value
+
+
 @dataclass
 class Prediction:
     """A segmented picture.
@@ -37,7 +52,8 @@ class Prediction:
         score_map: (K, H, W) cosine of every pixel with every class, as the model's own inference
             gives it: interpolated bilinearly from the cells, windows of slide inference averaged.
             None for a model without language. Its ``argmax(0)`` are the labels where the score map
-            answers.
+            answers. It is made when it is first read, or given as what makes it of a list of
+            classes; :meth:`score_maps` makes some.
         class_names: the K classes; then ``'other'`` after :meth:`or_other`.
         palette: RGB of each of them.
         answers: what labelled the pixels: ``'decode head'``, ``'aggregation head'``,
@@ -60,10 +76,24 @@ class Prediction:
     image: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
-    score_map: np.ndarray | None
+    score_map: np.ndarray | Callable[..., np.ndarray] | None = _MadeWhenRead()
     class_names: list[str]
     palette: list[tuple[int, int, int]]
     answers: str
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes along: the score map, and not the model that makes it."""
+        return dict(vars(self), _score_map=self.score_map)
+
+    @property
+    def num_score_maps(self) -> int:
+        """The K classes, ``'other'`` not among them, of a model with language."""
+        return len(self._score_map)
+
+    def score_maps(self, classes: Sequence[int]) -> np.ndarray:
+        """Of these classes (k, H, W), without those of the others, which may be gigabytes."""
+        made = self._score_map
+        return made(classes) if callable(made) else made[classes]
 
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
         """The picture with its classes painted over it, and their borders: (H, W, 3) uint8, RGB.
@@ -92,7 +122,8 @@ class Prediction:
         names, palette = with_other(self.class_names, self.palette)
         known = np.zeros(self.labels.shape, int) if len(self.class_names) == 1 else self.labels
         labels = np.where(self.scores < threshold, names.index(OTHER), known)
-        return replace(self, labels=labels, class_names=names, palette=palette)
+        return replace(self, labels=labels, class_names=names, palette=palette,
+                       score_map=self._score_map)
 
     def shares(self) -> dict[int, float]:
         """Share of the picture of every class that occurs, largest first."""

@@ -9,13 +9,27 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.pictures import check_size
+from denseclip_mm.apis.pictures import whole_picture
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 VOID = 255  # of label maps, as in mmseg
+MOST_REGIONS = 1024
+MOST_PIXELS = 2**31  # of all masks together, a byte each
+
+
+def check_count(count: int, size: tuple[int, int]) -> None:
+    """Refuse regions whose masks would fill the memory.
+
+    Raises:
+        ValueError: if there are more than ``MOST_REGIONS``, or ``MOST_PIXELS``.
+    """
+    most = min(MOST_REGIONS, MOST_PIXELS // (size[0] * size[1]))
+    if count > most:
+        raise ValueError(f'there are {count:,} regions, and at most {most:,} of a picture of '
+                         f'{size[1]:,} x {size[0]:,} pixels are named at a time; give fewer'
+                         + ('' if most == MOST_REGIONS else ', or a smaller picture'))
 
 
 def read_regions(regions: np.ndarray | Tensor | Sequence, size: tuple[int, int]) -> np.ndarray:
@@ -29,8 +43,9 @@ def read_regions(regions: np.ndarray | Tensor | Sequence, size: tuple[int, int])
         size: H, W.
 
     Raises:
-        ValueError: if they are none of the three, there is none, one is empty or outside the
-            picture, a mask is soft, or a label map is none; says which.
+        ValueError: if they are none of the three, there is none, there are too many (see
+            :func:`check_count`), one is empty or outside the picture, a mask is soft, or a label
+            map is none; says which.
 
     Examples:
         >>> read_regions([[0, 0, 1, 2], [1, 1, 9, 9]], (2, 3)).astype(int).tolist()
@@ -52,16 +67,19 @@ def read_regions(regions: np.ndarray | Tensor | Sequence, size: tuple[int, int])
     if regions.shape == size and regions.dtype == bool:
         masks = regions[None]
     elif regions.shape == size:
-        if np.array_equal(np.unique(regions), [0, VOID]):
+        labels = np.unique(regions)
+        if np.array_equal(labels, [0, VOID]):
             raise ValueError(f'a label map of 0 and {VOID} alone looks like a mask, and its region '
                              f'would be what is outside, as {VOID} is none; give masks (R, H, W)')
         if (regions % 1 != 0).any():
             raise ValueError('a label map holds numbers that are not whole')
-        masks = np.stack([regions == label for label in np.unique(regions) if label != VOID]
-                         or [np.zeros(size, bool)])
+        labels = labels[labels != VOID]
+        check_count(len(labels), size)
+        masks = np.stack([regions == label for label in labels] or [np.zeros(size, bool)])
     elif regions.ndim == 2 and regions.shape[1] == 4:
         if not np.isfinite(regions).all():
             raise ValueError('a box has a corner that is no number')
+        check_count(len(regions), size)
         left, top, right, bottom = np.round(regions).clip(
             0, [width, height, width, height]).astype(int).T[..., None, None]
         y, x = np.ogrid[:height, :width]
@@ -70,7 +88,8 @@ def read_regions(regions: np.ndarray | Tensor | Sequence, size: tuple[int, int])
         if regions.dtype.kind == 'f' and not np.isin(regions, (0, 1)).all():
             raise ValueError('a mask holds other numbers than 0 and 1; say from which on a pixel '
                              'belongs to the region: masks > 0.5')
-        masks = regions != 0
+        check_count(len(regions), size)
+        masks = regions.astype(bool, copy=False)
     else:
         raise ValueError(f'regions of the shape {regions.shape} are neither masks (R, {height}, '
                          f'{width}), nor boxes (R, 4), nor a label map ({height}, {width}) of this '
@@ -90,14 +109,12 @@ def read_label_map(path: str | Path) -> np.ndarray:
     """Labels (H, W) of a file, as they are in it: of a palette the indices.
 
     Raises:
-        ValueError: if the file is no picture of one channel, is too large, or is not there.
+        ValueError: if the file is no whole picture of one channel, is too large, or is not there.
     """
-    check_size(path)
-    try:
-        with Image.open(path) as picture:
-            labels = np.asarray(picture)
-    except Exception:  # damaged files raise nearly anything
-        raise ValueError(f'{path} is no picture that Pillow can read') from None
+    picture = whole_picture(path)
+    if picture is None:
+        raise ValueError(f'{path} is no picture that Pillow can read')
+    labels = np.asarray(picture)
     if labels.ndim != 2:
         raise ValueError(f'{path} has {labels.shape[2]} channels; masks and labels have one')
     return labels

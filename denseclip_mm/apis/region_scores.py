@@ -3,7 +3,8 @@
 Shapes: P pictures, R regions, K names, C embedding channels, H, W size of a picture, h, w cells.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from math import ceil
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mmseg.models import EncoderDecoder
 from torch import Tensor
 from torch.nn import functional as F
 
-_AT_ONCE = 8  # pictures that the image tower looks at together
+_AT_ONCE = 8  # pictures that the image tower looks at together; masks
 
 
 def pixels_of(picture: np.ndarray | str | Path) -> np.ndarray:
@@ -39,7 +40,7 @@ def pixels_of(picture: np.ndarray | str | Path) -> np.ndarray:
 
 
 @torch.no_grad()
-def look(model: EncoderDecoder, images: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+def look(model: EncoderDecoder, images: Iterable[np.ndarray]) -> tuple[Tensor, Tensor]:
     """Global (P, C) and dense (P, C, h, w) embeddings of pictures of one size, without padding.
 
     Raises:
@@ -50,10 +51,10 @@ def look(model: EncoderDecoder, images: Sequence[np.ndarray]) -> tuple[Tensor, T
                          'under other names or an ensemble, take it as it was before')
     pipeline = Compose([step for step in model.cfg.test_pipeline[1:]
                         if step.type != 'LoadAnnotations'])
-    pairs = []
-    for first in range(0, len(images), _AT_ONCE):
+    pairs, images = [], iter(images)
+    while some := [*islice(images, _AT_ONCE)]:
         data = [pipeline(LoadImageFromNDArray()(dict(img=np.ascontiguousarray(image[..., ::-1]))))
-                for image in images[first:first + _AT_ONCE]]
+                for image in some]
         batch = model.data_preprocessor({key: [each[key] for each in data] for key in data[0]})
         image_PC, dense_PCHW = model.backbone(batch['inputs'])[-1]
         pairs.append((image_PC, cells_of_picture(
@@ -104,7 +105,8 @@ def ask(model: EncoderDecoder, names: list[str], seen: tuple[Tensor, Tensor],
 
 def pool(dense_PCHW: Tensor, masks_RHW: np.ndarray, owners: Sequence[int]) -> Tensor:
     """The mean of the dense embedding of picture ``owners[r]`` in region r: (R, C)."""
-    masks_R1HW = torch.from_numpy(masks_RHW).to(dense_PCHW)[:, None]
-    shares_RN = F.interpolate(masks_R1HW, dense_PCHW.shape[2:], mode='area').flatten(1)
+    shares_RN = torch.cat([
+        F.interpolate(masks_R1HW.to(dense_PCHW), dense_PCHW.shape[2:], mode='area').flatten(1)
+        for masks_R1HW in torch.from_numpy(masks_RHW)[:, None].split(_AT_ONCE)])
     shares_RN = shares_RN / shares_RN.sum(1, keepdim=True)
     return torch.einsum('rcn,rn->rc', dense_PCHW.flatten(2)[owners], shares_RN)

@@ -59,8 +59,9 @@ def assign_regions(model: EncoderDecoder, picture: np.ndarray | str | Path,
         left without a name.
 
     Raises:
-        ValueError: if a region is empty or outside the picture, the names are faulty or cannot be
-            asked of this model, or an option is none of the above.
+        ValueError: if a region is empty or outside the picture, there are more than 1,024 or more
+            than 2^31 pixels in all masks, the names are faulty or cannot be asked of this model, or
+            an option is none of the above.
 
     Examples:
         >>> from denseclip_mm import Predictor
@@ -129,5 +130,5 @@ def _pooled(model: EncoderDecoder, image: np.ndarray, masks_RHW: np.ndarray,
 def _blurred(model: EncoderDecoder, image: np.ndarray, masks_RHW: np.ndarray,
              names: list[str]) -> Tensor:
     blurred = cv2.GaussianBlur(image, (0, 0), _BLUR * max(image.shape[:2]))
-    seen = look(model, [np.where(mask_HW[..., None], image, blurred) for mask_HW in masks_RHW])
+    seen = look(model, (np.where(mask_HW[..., None], image, blurred) for mask_HW in masks_RHW))
     return ask(model, names, seen, seen[0][:, :, None, None])[:, :, 0, 0].T

@@ -6,15 +6,23 @@ off, and the map has the picture's size.
 Shapes: B images, K classes, H, W size of the picture.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from denseclip_mm.apis.open_vocabulary import has_names, view_of
 from denseclip_mm.models.score_map_head import ScoreMapHead
 
+import numpy as np
 import torch
+from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
+
+_AT_ONCE = 2**25  # numbers of maps of the picture's size
+# Maps that are resized together: fewer than four may differ by a bit from the same ones among
+# others, and one alone is to mmseg what a sigmoid is taken of.
+_FEWEST = 4
 
 
 class _BothHeads(nn.Module):
@@ -33,9 +41,78 @@ class _BothHeads(nn.Module):
                           self.score_map.predict(outputs, *args)], dim=1)
 
 
+class ScoreMaps:
+    """The score maps of a picture, made when they are asked for: they may be gigabytes.
+
+    Args:
+        model: the segmentor that made the logits.
+        logits_1Khw: its logits or cosines as ``inference`` gives them, before they get the
+            picture's size.
+        sample: the picture's metainfo.
+        tau: the temperature that takes logits back to cosines.
+    """
+
+    def __init__(self, model: EncoderDecoder, logits_1Khw: Tensor, sample: SegDataSample,
+                 tau: float) -> None:
+        self.model = model
+        self.logits_1Khw = logits_1Khw
+        self.sample = sample
+        self.tau = tau
+        self.device = logits_1Khw.device
+        self.best_HW: Tensor | None = None  # the largest logit, once labels were asked for
+
+    def __len__(self) -> int:
+        """How many classes there are."""
+        return self.logits_1Khw.shape[1]
+
+    def __call__(self, classes: slice | Sequence[int] = slice(None)) -> np.ndarray:
+        """As :meth:`cosines`; what makes the maps lies in the main memory from now on."""
+        self.logits_1Khw = self.logits_1Khw.cpu()
+        return self.cosines(classes).cpu().numpy()
+
+    @torch.no_grad()
+    def cosines(self, classes: slice | Sequence[int] = slice(None)) -> Tensor:
+        """Cosines (k, H, W) of some classes, or of all."""
+        logits_kHW = self._at_size(classes)[0]
+        return logits_kHW if self.best_HW is None else _cosines(
+            logits_kHW, self.tau, self.best_HW.to(self.device))
+
+    def best(self) -> Tensor:
+        """The largest cosine (H, W)."""
+        return self.cosines().amax(0) if self.best_HW is None else self.best_HW * self.tau
+
+    def labels(self) -> Tensor:
+        """The class with the largest logit (H, W), a few classes at a time."""
+        count = max(_FEWEST, _AT_ONCE // int(np.prod(self.sample.ori_shape)))
+        if not self.logits_1Khw.is_contiguous():  # channels last: other bits in groups
+            count = len(self)
+        labels_HW = None
+        for group in torch.arange(len(self)).split(count):
+            logits_kHW, best_of_group_HW = self._at_size(group.tolist())
+            most_HW = logits_kHW.amax(0)
+            if labels_HW is None:
+                labels_HW, self.best_HW = best_of_group_HW, most_HW
+                continue
+            larger_HW = most_HW > self.best_HW
+            labels_HW[larger_HW] = best_of_group_HW[larger_HW] + group[0].item()
+            self.best_HW = torch.maximum(self.best_HW, most_HW)
+        return labels_HW
+
+    def _at_size(self, classes: slice | Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Logits of the picture's size, and the largest of them."""
+        logits_1khw = self.logits_1Khw[:, classes].to(self.device)
+        count, fewest = logits_1khw.shape[1], min(_FEWEST, max(2, len(self)))
+        if count < fewest:
+            logits_1khw = torch.cat([logits_1khw, logits_1khw[:, :1].expand(
+                -1, fewest - count, -1, -1)], dim=1)
+        sample = SegDataSample(metainfo=self.sample.metainfo)
+        result = self.model.postprocess_result(logits_1khw, [sample])[0]
+        return result.seg_logits.data[:count].float(), result.pred_sem_seg.data[0]
+
+
 @torch.no_grad()
 def segment(model: EncoderDecoder, inputs_B3HW: Tensor,
-            sample: SegDataSample) -> tuple[SegDataSample, Tensor | None]:
+            sample: SegDataSample) -> tuple[SegDataSample, ScoreMaps | None]:
     """Segment a picture.
 
     Args:
@@ -44,30 +121,28 @@ def segment(model: EncoderDecoder, inputs_B3HW: Tensor,
         sample: its metainfo; not changed.
 
     Returns:
-        The result of the model's own ``predict``; and the score map (K, H, W), cosines, of the
-        picture's size, None for a model without one. Where the score map labels the pixels, its
-        ``argmax(0)`` is the result's ``pred_sem_seg``.
+        The result of the model's own ``predict``, without logits where the score map labels the
+        pixels; and the score maps, cosines, of the picture's size, None for a model without them.
+        Where they label the pixels, their ``argmax(0)`` is the result's ``pred_sem_seg``.
     """
     sample = SegDataSample(metainfo=sample.metainfo)
     head = model.decode_head
     if not has_names(model):
         return model.predict(inputs_B3HW, [sample])[0], None
     if isinstance(head, ScoreMapHead) and head.num_classes > 1:
-        result = model.predict(inputs_B3HW, [sample])[0]
-        return result, _cosines(result.seg_logits.data.float(), head.tau)
+        maps = ScoreMaps(model, model.inference(inputs_B3HW, [sample.metainfo]), sample, head.tau)
+        sample.pred_sem_seg = PixelData(data=maps.labels()[None])
+        return sample, maps
 
     num_classes = len(model.neck.class_names)
     neck = view_of(model.neck)
     neck.output_score_map = True
     view = view_of(model, neck=neck, decode_head=_BothHeads(model).eval())
     view.out_channels = model.out_channels + num_classes
-    logits, score_map = view.inference(inputs_B3HW, [sample.metainfo]).split(
+    logits, cosines = view.inference(inputs_B3HW, [sample.metainfo]).split(
         [model.out_channels, num_classes], dim=1)
-    if num_classes == 1:  # mmseg takes a single map for logits of a sigmoid
-        score_map = score_map.expand(-1, 2, -1, -1)
-    result = model.postprocess_result(logits, [sample])[0]
-    at_size = model.postprocess_result(score_map, [SegDataSample(metainfo=sample.metainfo)])[0]
-    return result, at_size.seg_logits.data[:num_classes].float()
+    maps = ScoreMaps(model, cosines.clone(), sample, 1)
+    return model.postprocess_result(logits, [sample])[0], maps
 
 
 def score_map_of(model: EncoderDecoder, data_batch: dict[str, Any], index: int) -> Tensor:
@@ -86,17 +161,22 @@ def score_map_of(model: EncoderDecoder, data_batch: dict[str, Any], index: int) 
     maps = []
     for inputs, samples in views:
         batch = model.data_preprocessor(dict(inputs=[inputs[index]], data_samples=[samples[index]]))
-        maps.append(segment(model, batch['inputs'], batch['data_samples'][0])[1])
+        maps.append(segment(model, batch['inputs'], batch['data_samples'][0])[1].cosines())
     return torch.stack(maps).mean(0)
 
 
-def _cosines(logits_KHW: Tensor, tau: float) -> Tensor:
+def _cosines(logits_kHW: Tensor, tau: float, best_HW: Tensor) -> Tensor:
     """Logits of the score map back to cosines.
 
     Rounding makes equals of two logits now and then; the smaller one is kept the smaller by one
     step, so that the largest cosine is that of the label.
+
+    Args:
+        logits_kHW: of some classes.
+        tau: the temperature.
+        best_HW: the largest logits of all classes.
     """
-    cosines = logits_KHW * tau
-    tied = (cosines == cosines.amax(0)) & (logits_KHW < logits_KHW.amax(0))
+    cosines = logits_kHW * tau
+    tied = (cosines == best_HW * tau) & (logits_kHW < best_HW)
     cosines[tied] = cosines[tied].nextafter(cosines.new_tensor(float('-inf')))
     return cosines

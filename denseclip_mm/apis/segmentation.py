@@ -9,9 +9,11 @@ from denseclip_mm.models.ensemble_head import EnsembleHead
 from denseclip_mm.models.score_map_head import ScoreMapHead
 
 import numpy as np
+import torch
 from mmseg.models import BaseSegmentor
 from torch import Tensor
 
+_ROWS = 256  # of the picture, whose exponentials are held at a time
 _ANSWERS = {ScoreMapHead: 'score map', CostAggregationHead: 'aggregation head',
             EnsembleHead: 'decode head and score map'}
 
@@ -32,13 +34,13 @@ def predict(model: BaseSegmentor, image: np.ndarray, inputs_13HW: Tensor,
         inputs_13HW: it, as the model's data preprocessor gives it.
         sample: its metainfo.
     """
-    result, score_map = segment(model, inputs_13HW, sample)
-    scores_HW = (score_map.amax(0) if isinstance(model.decode_head, ScoreMapHead)
+    result, maps = segment(model, inputs_13HW, sample)
+    scores_HW = (maps.best() if isinstance(model.decode_head, ScoreMapHead)
                  else _probability(result))
     return Prediction(
         image=image, labels=result.pred_sem_seg.data[0].cpu().numpy(),
         scores=scores_HW.cpu().numpy(),
-        score_map=None if score_map is None else score_map.cpu().numpy(),
+        score_map=maps,
         class_names=list(model.dataset_meta['classes']),
         palette=list(model.dataset_meta['palette']), answers=answers(model))
 
@@ -47,5 +49,6 @@ def _probability(result: Any) -> Tensor:
     """Of the labels (H, W)."""
     logits_KHW = result.seg_logits.data.float()
     if len(logits_KHW) > 1:
-        return (logits_KHW.amax(0) - logits_KHW.logsumexp(0)).exp()
+        return torch.cat([(rows_KhW.amax(0) - rows_KhW.logsumexp(0)).exp()
+                          for rows_KhW in logits_KHW.split(_ROWS, dim=1)])
     return (1 - logits_KHW).where(result.pred_sem_seg.data == 0, logits_KHW)[0]  # of a sigmoid

@@ -4,6 +4,8 @@ import io
 import tempfile
 from typing import Any
 
+from denseclip_mm.apis.pictures import whole_picture
+
 import cv2
 import mmcv
 import numpy as np
@@ -66,6 +68,7 @@ def read(info: dict[str, Any], loaders: tuple[LoadImageFromFile, LoadAnnotations
         loaded = load_image(dict(img_path=image))
         size, pixels = loaded['ori_shape'], loaded['img']
         content = fileio.get(image, load_image.backend_args)
+        whole_picture(image, content)  # OpenCV, and so the training, takes damaged ones, too
         if load_image.color_type in ('color', 'grayscale'):
             turn = _orientation(content)
         problems |= _odd_pixels(pixels, content, image, channels)

@@ -4,7 +4,6 @@ Shapes: B images, K classes, S texts (classes and their synonyms), M prompts of 
 """
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -12,13 +11,18 @@ from textwrap import shorten
 from denseclip_mm.models.transport import transport_shares
 from denseclip_mm.text import CLIPTextTower, Prompt
 
+import regex
 import torch
 from mmseg.utils import dataset_aliases, get_classes
-from open_clip.tokenizer import _tokenizer
+from open_clip.tokenizer import _tokenizer, basic_clean
 from torch import Tensor, nn
 
 _REDUCTIONS = {'best': 'amax', 'mean': 'mean', 'transport': 'sum'}
 _LONGEST = 1000  # characters of a text: CLIP has 77 tokens, and takes minutes for 10^5 characters
+_LARGEST = 2**26  # bytes of a file of names
+# What no font shows; Braille's cell without a dot is a symbol to Unicode.
+_UNSEEN = regex.compile(r'[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800--\s]', regex.V1)
+_SEEN = regex.compile(r'[^\p{C}\p{Z}]')
 
 
 class Vocabulary(nn.Module):
@@ -98,9 +102,9 @@ def read_class_names(class_names: str | Sequence[str]) -> list[str]:
         The names, as :func:`clean_name` gives them.
 
     Raises:
-        ValueError: if the string is neither alias nor file, the file is no UTF-8, there is no name,
-            a name is no text, has a comma or a number before it, or a name or synonym is empty, has
-            more than 1,000 characters, or is the same as another to CLIP's tokenizer.
+        ValueError: if the string is neither alias nor file, the file is no UTF-8 or has over 64 MB,
+            there is no name, a name is no text, has a comma or a number before it, or a name or
+            synonym is empty, unseen, over 1,000 characters or another's equal to CLIP's tokenizer.
 
     Examples:
         >>> read_class_names(['road ', 'tree;bush', 'traffic_light'])
@@ -123,8 +127,9 @@ def read_class_names(class_names: str | Sequence[str]) -> list[str]:
     for index, name in enumerate(class_names):
         if not isinstance(name, str):
             raise ValueError(f'{source}: name {index} is {name!r}, which is no text; quote it')
-    names = [clean_name(name) for name in class_names]
-    if not names:
+        if regex.search(r'\p{Cs}', name):  # half of a character, or a byte of none
+            raise ValueError(f'{source}: name {index} ({name!r}) is no text in UTF-8')
+    if not (names := [*map(clean_name, class_names)]):
         raise ValueError(f'{source} holds no names')
     owner: dict[tuple[int, ...], tuple[int, str]] = {}
     for index, name in enumerate(names):
@@ -146,16 +151,14 @@ def read_class_names(class_names: str | Sequence[str]) -> list[str]:
 def clean_name(name: str) -> str:
     r"""A name as it is read: ``_`` is a space, as in CoOp.
 
-    White space is trimmed and counts as one space; byte-order marks, zero-width and control
-    characters are taken out.
+    White space is trimmed and counts as one space; what cannot be seen is taken out, such as
+    byte-order marks, zero-width and control characters, fillers, variation selectors.
 
     Examples:
         >>> clean_name('\ufefftraffic_light  \n'), clean_name('zero\u200bwidth')
         ('traffic light', 'zerowidth')
     """
-    shown = (each for each in name.replace('_', ' ')
-             if each.isspace() or unicodedata.category(each) not in ('Cc', 'Cf'))
-    return ' '.join(''.join(shown).split())
+    return ' '.join(_UNSEEN.sub('', name.replace('_', ' ')).split())
 
 
 def parse_class_names(text: str) -> str | list[str]:
@@ -194,10 +197,11 @@ def split_synonyms(name: str) -> list[str]:
 
 def _check_form(name: str, where: str) -> None:
     """Refuse what is another way to write a list."""
-    if not all(split_synonyms(name)):
-        raise ValueError(f'{where} is empty or has an empty synonym')
-    if max(map(len, split_synonyms(name))) > _LONGEST:
+    texts = split_synonyms(name)
+    if max(map(len, texts)) > _LONGEST:
         raise ValueError(f'{where} has more than {_LONGEST} characters')
+    if not all(_SEEN.search(clean_name(basic_clean(text))) for text in texts):
+        raise ValueError(f'{where} is empty or has an empty synonym')
     if ',' in name:
         raise ValueError(f'{where} has a comma; a semicolon joins synonyms, and classes are names '
                          'of their own (in a file a line each)')
@@ -208,6 +212,8 @@ def _check_form(name: str, where: str) -> None:
 
 def _read_list(path: Path, source: str) -> list[str]:
     """The lines of a file; those of a numbered list without number and with ``;`` for commas."""
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f'{source} has more than {_LARGEST:,} bytes, which is no list of names')
     try:
         text = path.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError:

@@ -298,7 +298,8 @@ def call(tool: str, words: list[Any], folder: Path,
     with (folder / 'log.txt').open('w') as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
-    sys.stdout, sys.stderr = (os.fdopen(stream, 'w', closefd=False) for stream in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(stream, 'w', closefd=False, errors=errors)
+                              for stream, errors in ((1, 'strict'), (2, 'backslashreplace')))
     os.chdir(folder)
     spec = importlib.util.spec_from_file_location('tool', ROOT / f'tools/{tool}.py')
     module = importlib.util.module_from_spec(spec)

@@ -1,9 +1,10 @@
 """Predictor: what mmseg's inference gives, and names, score maps and errors beside it."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
-from denseclip_mm.apis import Prediction, Predictor
+from denseclip_mm.apis import Prediction, Predictor, score_map
 from denseclip_mm.apis.pictures import distinct_colours, read_image
 from denseclip_mm.apis.score_map import _cosines, score_map_of
 from denseclip_mm.demo.scenes import ScenesDataset, draw
@@ -123,6 +124,24 @@ def way_of(way: str, base: Path, folder: Path) -> tuple[Path, np.ndarray]:
     return config, cv2.resize(draw(1, 5, 256)[0][..., ::-1], size[::-1])
 
 
+def test_a_config_that_was_read(scene: tuple) -> None:
+    cfg = Config.fromfile(ZERO_SHOT)
+    text = cfg.text
+    expected = Predictor(ZERO_SHOT, device='cpu')(scene[0])
+    assert np.array_equal(Predictor(cfg, device='cpu')(scene[0]).labels, expected.labels)
+    assert cfg.text == text and 'launcher' not in cfg and 'work_dir' not in cfg
+    cfg.pop('test_pipeline')
+    with pytest.raises(ValueError, match=r'^\S+zero_shot_scenes.py has no test_pipeline'):
+        Predictor(cfg)
+    with pytest.raises(ValueError, match=r'^the config has no test_pipeline'):
+        Predictor(Config(cfg.to_dict()))
+    with pytest.raises(ValueError, match=r'^a config is a file or a Config, got a dict'):
+        Predictor(cfg.to_dict())
+    with pytest.raises(FileNotFoundError) as error:
+        Predictor(cfg.pretty_text)
+    assert len(str(error.value)) < 400
+
+
 @pytest.mark.parametrize('way', WAYS)
 def test_labels_are_the_largest_of_the_score_map(way: str, tmp_path: Path) -> None:
     """Pixel by pixel, for own and for other names."""
@@ -155,6 +174,39 @@ def test_one_score_map_of_a_picture(way: str, trained: Path, tmp_path: Path) -> 
     handle.remove()
     assert np.array_equal(given.labels, labels)
     assert np.array_equal(given.score_map, score_map_of(predictor.model, batch, 0))
+
+
+@pytest.mark.parametrize('way', WAYS)
+@pytest.mark.parametrize('names', [None, ['sand'], ['sand', 'snow', 'red star']])
+def test_a_few_classes_at_a_time_are_the_same_to_the_bit(
+        way: str, names: list[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large pictures are labelled so; all score maps are made for those who ask for them."""
+    config, image = way_of(way, ZERO_SHOT, tmp_path)
+    predictor = Predictor(config, device='cpu', other=0.5)
+    if names:
+        predictor.set_class_names(names)
+    expected = predictor(image)
+    monkeypatch.setattr(score_map, '_AT_ONCE', 1)
+    given = predictor(image)
+    assert callable(given._score_map) and given.num_score_maps == len(predictor.class_names)
+    some = [given.num_score_maps - 1, 0]
+    assert np.array_equal(given.score_maps(some), expected.score_map[some])
+    assert callable(given._score_map)
+    for name in ('labels', 'scores', 'score_map'):
+        assert np.array_equal(getattr(given, name), getattr(expected, name))
+    assert np.array_equal(given.score_maps(some), expected.score_map[some])
+
+
+def test_a_copied_prediction_has_its_score_map(scene: tuple) -> None:
+    given = Predictor(ZERO_SHOT, device='cpu')(scene[0])
+    again = pickle.loads(pickle.dumps(given))
+    assert isinstance(vars(again)['_score_map'], np.ndarray)
+    assert np.array_equal(again.score_map, given.score_map)
+    assert Prediction(*map(vars(again).get, ('image', 'labels', 'scores', '_score_map')),
+                      ['sky'], [(0, 0, 0)], 'score map').num_score_maps == 30
+    with pytest.raises(TypeError, match='score_map'):
+        Prediction(image=given.image, labels=given.labels, scores=given.scores, class_names=[],
+                   palette=[], answers='')
 
 
 def test_padding_is_cut_off(tmp_path: Path) -> None:
@@ -190,7 +242,7 @@ def test_rounding_keeps_the_order() -> None:
     lower = torch.rand(1, 1000, 100, generator=torch.Generator().manual_seed(0)) + 3
     logits = torch.cat([lower, lower.nextafter(torch.tensor(9.)), lower])
     assert ((logits * 0.07).argmax(0) != 1).any(), 'rounding does make equals'
-    cosines = _cosines(logits, 0.07)
+    cosines = _cosines(logits, 0.07, logits.amax(0))
     assert (cosines.argmax(0) == 1).all()
     torch.testing.assert_close(cosines, logits * 0.07, rtol=2e-7, atol=0)
 

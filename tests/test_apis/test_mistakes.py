@@ -1,5 +1,6 @@
 """Mistakes end in one line: who is told what, and what keeps its trace."""
 
+import signal
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -33,6 +34,35 @@ def test_what_keeps_its_trace(options: dict[str, bool]) -> None:
     """A bug in the middle of a run; everything where the user asks for it."""
     with pytest.raises(ZeroDivisionError):
         line('1 / 0', **options)
+
+
+def stopped_by(code: str) -> int:
+    """The exit code of a tool that is stopped, as it would be by a signal."""
+    with pytest.raises(SystemExit) as stop, one_line(False, stopped=lambda: 'half is there'):
+        exec(code)
+    return stop.value.code
+
+
+@pytest.mark.parametrize(('code', 'number'), [
+    ('raise KeyboardInterrupt', 130),
+    ('import os, signal; os.kill(os.getpid(), signal.SIGINT)', 130),
+    ('import os, signal; os.kill(os.getpid(), signal.SIGTERM)', 143),
+    # What mmengine makes of it around yapf, and PyTorch of workers that died of it.
+    ('try: raise KeyboardInterrupt\nexcept BaseException: raise SyntaxError("yapf")', 130),
+    ('try: raise KeyboardInterrupt(15)\nfinally: raise RuntimeError("killed") from None', 143),
+])
+def test_stopped(code: str, number: int, capsys: pytest.CaptureFixture) -> None:
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGCHLD)}
+    assert handlers[signal.SIGTERM] is signal.SIG_DFL
+    assert stopped_by(code) == number
+    assert capsys.readouterr().err == 'stopped: half is there\n'
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    signal.signal(signal.SIGCHLD, handlers[signal.SIGCHLD])
+
+
+def test_a_stop_with_its_trace() -> None:
+    with pytest.raises(KeyboardInterrupt), one_line(True):
+        raise KeyboardInterrupt
 
 
 def test_a_data_worker_quotes_its_trace() -> None:

@@ -1,17 +1,20 @@
 """Pictures as files of strangers."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
 
 from denseclip_mm.apis import pictures
-from denseclip_mm.apis.pictures import load_image, read_image
+from denseclip_mm.apis.pictures import load_image, read_image, whole_picture
+from denseclip_mm.apis.region_masks import read_label_map
+from denseclip_mm.demo.scenes import draw
 
 import cv2
 import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 
 def png_of_size(path: Path, width: int, height: int) -> Path:
@@ -61,3 +64,55 @@ def test_a_picture_of_the_limit(tmp_path, monkeypatch):
     cv2.imwrite(str(tmp_path / 'a.png'), np.full((3, 5, 3), 7, np.uint8))
     with pytest.raises(ValueError, match='has more than 12 pixels'):
         read_image(tmp_path / 'a.png')
+
+
+def damaged_tiff(path: Path) -> np.ndarray:
+    """An LZW TIFF with a damaged byte, of which OpenCV makes another picture without a word."""
+    pixels = draw(3, 0, 128)[0]
+    content = bytearray(cv2.imencode('.tif', pixels, [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1])
+    content[3000:3016] = bytes(16)
+    path.write_bytes(content)
+    return pixels
+
+
+def test_a_picture_that_opencv_decodes_to_another(tmp_path: Path) -> None:
+    path = tmp_path / 'a.tif'
+    pixels = damaged_tiff(path)
+    given = cv2.imread(str(path))
+    assert given.shape == pixels.shape and np.abs(given.astype(int) - pixels).mean() > 15
+    with pytest.raises(ValueError, match=r'a\.tif is no picture that Pillow can read whole, so it '
+                       'is damaged: '):
+        read_image(path)
+    for read in (read_label_map, whole_picture):
+        with pytest.raises(ValueError, match='so it is damaged'):
+            read(path)
+    with pytest.raises(ValueError, match='so it is damaged'):
+        whole_picture('another name', path.read_bytes())
+
+
+@pytest.mark.parametrize('step', [LoadImageFromFile(), LoadImageFromFile(color_type='unchanged')])
+def test_what_pillow_does_not_know_is_read(step: LoadImageFromFile, tmp_path: Path) -> None:
+    pixels = draw(3, 0, 128)[0]
+    for name, deep in (('a.hdr', np.float32), ('b.pam', np.uint8), ('c.tif', np.int16)):
+        cv2.imwrite(str(tmp_path / name), pixels.astype(deep))
+        assert whole_picture(tmp_path / name) is None
+        assert load_image(tmp_path / name, step)['img'].shape == (128, 128, 3)
+
+
+def test_eps_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow gives it to Ghostscript, whatever its ending."""
+    monkeypatch.setattr(EpsImagePlugin, 'Ghostscript', None)
+    Image.fromarray(draw(3, 0, 32)[0]).save(tmp_path / 'a.png', 'EPS')
+    assert whole_picture(tmp_path / 'a.png') is None
+    with pytest.raises(ValueError, match=r'a\.png is no picture that LoadImageFromFile can read'):
+        read_image(tmp_path / 'a.png')
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / 'pipe.png')
+    (tmp_path / 'endless.png').symlink_to('/dev/zero')
+    (tmp_path / 'folder.png').mkdir()
+    for name in ('pipe', 'endless', 'folder'):
+        for read in (read_image, read_label_map, whole_picture):
+            with pytest.raises(ValueError, match=f'{name}.png is no regular file, so it was not r'):
+                read(tmp_path / f'{name}.png')

@@ -37,6 +37,19 @@ def share_right(model: EncoderDecoder, **options: object) -> float:
         for image, masks, shapes in SCENES]))
 
 
+def test_as_many_regions_as_the_memory_holds() -> None:
+    assert len(read_regions(np.arange(256, 1280).reshape(32, 32), (32, 32))) == 1024
+    assert read_regions(np.arange(64).repeat(64).reshape(64, 64), (64, 64)).shape == (64, 64, 64)
+    for many in (np.arange(256, 1281).reshape(25, 41), np.tile([0, 0, 9, 9], (1025, 1)),
+                 np.broadcast_to(np.ones((1, 1), bool), (1025, 25, 41))):
+        with pytest.raises(ValueError, match=r'there are 1,025 regions, and at most 1,024 of a'):
+            read_regions(many, (25, 41))
+    masks = np.broadcast_to(np.ones((1, 1), bool), (22, 10_000, 10_000))
+    with pytest.raises(ValueError, match=r'are 22 regions, and at most 21 of a picture of 10,000 x '
+                       '10,000 pixels are named at a time; give fewer, or a smaller picture'):
+        read_regions(masks, (10_000, 10_000))
+
+
 def test_floor_of_pooling(model) -> None:
     assert share_right(model, how='pool') >= 0.95
 

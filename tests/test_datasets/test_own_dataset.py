@@ -164,6 +164,16 @@ def truncated_image(root):
     (root / 'images/two.jpg').write_bytes(content[:len(content) // 2])
 
 
+def damaged_image(root):
+    """OpenCV makes another picture of it without a word."""
+    rng = np.random.default_rng(0)
+    content = bytearray(cv2.imencode('.tif', rng.integers(0, 256, (300, 400, 3), np.uint8), [
+        cv2.IMWRITE_TIFF_COMPRESSION, 5])[1])
+    content[3000:3016] = bytes(16)
+    (root / 'images/two.jpg').write_bytes(content)
+    save(root / 'masks/two.png', np.zeros((300, 400), np.uint8))
+
+
 def truncated_mask(root):
     save(root / 'masks/two.png', np.random.default_rng(0).integers(0, 3, (3, 4), np.uint8))
     content = (root / 'masks/two.png').read_bytes()
@@ -220,6 +230,7 @@ def other_ending(root):
     (fractions, [r'masks that are not one .* 1 \({root}/masks/two.png: \(3, 4\) float32\)']),
     (no_picture, [r'images that cannot be read: 1 \({root}/images/two.jpg: ']),
     (truncated_image, [r'images that cannot be read: 1 \({root}/images/two.jpg: ']),
+    (damaged_image, [r'images that cannot be read: 1 \({root}/images/two.jpg: .* damaged: ']),
     (truncated_mask, [r'masks that cannot be read: 1 \({root}/masks/two.png: ']),
     (both_broken, ['images that cannot be read: 1 ', 'masks that cannot be read: 1 ']),
     (outside, [r'masks that hold 3, which is no class \(0 to 2\) and not void \(255\): '

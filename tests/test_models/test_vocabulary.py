@@ -1,5 +1,6 @@
 """Class names from aliases, files and lists; what is refused, and how."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -92,6 +93,12 @@ def test_split_synonyms(name: str, texts: list[str]) -> None:
     (['road - side', 'road-side'], "'road-side' is 'road - side' once more, as class 0 and as"),
     (['cat', 'traffic light', 'Traffic__light'], "'Traffic light' stands twice, as class 1"),
     (['cat', '\u200b'], r"name 1 \(''\) is empty"),
+    (['cat', '\u3164'], r"name 1 \(''\) is empty"),  # Hangul's filler, a letter to Unicode
+    (['cat', '\u2800'], r"name 1 \(''\) is empty"),  # Braille without a dot, a symbol
+    (['cat', 'dog;\ufe0f\U000e0041'], r"name 1 \('dog;'\) is empty or has an empty synonym"),
+    (['cat', '\ue000'], r"name 1 \('\\ue000'\) is empty"),  # private use
+    (['cat', 'dog;&nbsp'], r"name 1 \('dog;&nbsp'\) is empty or has an empty synonym"),
+    (['cat', 'cat\u3164'], "'cat' stands twice, as class 0 and as class 1"),
     (['building, edifice', 'sky'], r"name 0 \('building, edifice'\) has a comma; a semicolon"),
     (['sky', '1:wall'], r"name 1 \('1:wall'\) starts with a number; such lists are read from"),
 ])
@@ -124,7 +131,8 @@ def test_neither_alias_nor_file(unknown: str) -> None:
 
 @pytest.mark.parametrize('name', [
     '\ufefftraffic light', 'traffic\u200b light', 'traffic  light', 'traffic\u00a0light',
-    'traffic_light', 'traffic\tlight\x07', '\u202atraffic light\u202c'])
+    'traffic_light', 'traffic\tlight\x07', '\u202atraffic light\u202c', 'traffic\u3164 light',
+    'traffic \ufe0flight', 'tra\u034fffic light', 'traffic light\u2800'])
 def test_what_cannot_be_seen_is_no_part_of_a_name(name: str) -> None:
     assert read_class_names([name, 'sky']) == ['traffic light', 'sky']
 
@@ -152,10 +160,21 @@ def test_files_that_are_refused(content: bytes, message: str, tmp_path: Path) ->
         read_class_names(str(tmp_path / 'names.txt'))
 
 
+def test_a_file_that_is_too_large_for_names(tmp_path: Path) -> None:
+    path = tmp_path / 'names.txt'
+    path.touch()
+    os.truncate(path, 2**26 + 1)
+    with pytest.raises(ValueError, match=r'names.txt. has more than 67,108,864 bytes, which is no'):
+        read_class_names(str(path))
+
+
 @pytest.mark.parametrize(('names', 'message'), [
     ([True, 'cat'], 'name 0 is True, which is no text; quote it'),
     (None, 'class_names is a NoneType; give a list of names'),
     ('x' * 10**5, 'is neither a file nor a dataset'),
+    ('/dev/zero', 'is neither a file nor a dataset'),
+    (['cat', 'd\udcffg'], r"name 1 \('d\\udcffg'\) is no text in UTF-8"),
+    (['\ud83d', 'cat'], r"name 0 \('\\ud83d'\) is no text in UTF-8"),
 ])
 def test_what_is_no_list_of_names(names: object, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:

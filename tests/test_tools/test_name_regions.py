@@ -69,6 +69,21 @@ def test_boxes(folder: Path, succeed) -> None:
         each['box'] for each in of_masks['regions']]
 
 
+def test_too_many_regions(folder: Path, run_tool) -> None:
+    labels = np.arange(128 * 128, dtype=np.uint16).reshape(128, 128)
+    Image.fromarray(labels).save(folder / 'each_pixel.png')
+    (folder / 'many.json').write_text(json.dumps(dict(annotations=[
+        dict(image_id=1, bbox=[place % 60, 3, 3, 3]) for place in range(1025)])))
+    for words, count in (
+            (['--labels', 'each_pixel.png'], '16,384'), (['--boxes', 'many.json'], '1,025'),
+            (['--masks', *['0.png'] * 2000], '2,000')):
+        done = run_tool('name_regions', CONFIG, 'none', 'x.png', '--names', 'star, ring', *words,
+                        cwd=folder)
+        assert done.stderr == (
+            f'error: there are {count} regions, and at most 1,024 of a picture of 128 x 128 pixels '
+            'are named at a time; give fewer\n')
+
+
 def test_mistakes(folder: Path, run_tool) -> None:
     Image.new('L', (9, 5), 1).save(folder / 'small.png')
     for words, message in (
@@ -76,6 +91,8 @@ def test_mistakes(folder: Path, run_tool) -> None:
             (['--labels', '0.png'], 'a label map of 0 and 255 alone looks like a mask'),
             (['--labels', 'no.png'], 'no.png is no picture that Pillow can read'),
             (['--masks', '0.png', 'x.png'], 'x.png has 3 channels; masks and labels have one'),
+            (['--labels', '/dev/zero'], '/dev/zero is no regular file, so it was not read'),
+            (['--boxes', '/dev/zero'], "there is no file '/dev/zero'"),
             (['--boxes', 'no.json'], "there is no file 'no.json'"),
             (['--boxes', 'x.png'], 'x.png is no COCO file'),
             (['--labels', 'labels.png', '--opacity', '2'], 'an opacity over 0 and up to 1'),

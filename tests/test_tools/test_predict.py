@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import sys
 import warnings
@@ -185,6 +186,96 @@ def test_a_full_disk_ends_the_run_in_one_line(predict: Callable, folder: Path,
     assert message.startswith('error: ') and '\n' not in message and 'clip.mp4' in message
     assert not [path for path in Path('predicted').rglob('*') if path.is_file()
                 and path.name != 'classes.json']
+
+
+def test_odd_files_in_a_folder(predict: Callable, folder: Path,
+                               capsys: pytest.CaptureFixture) -> None:
+    """Pipes, endless devices and names that are no text are named; links to folders are followed.
+
+    A circle of links ends.
+    """
+    (folder / 'broken.jpg').unlink()
+    (folder / 'below/clip.avi').unlink()
+    outside = folder.parent / 'outside'
+    outside.mkdir()
+    shutil.copy(folder / 'scene.0.png', outside / 'linked.png')
+    (folder / 'link').symlink_to(outside)
+    (folder / 'again').symlink_to(folder / 'below')
+    (folder / 'below/up').symlink_to(folder)
+    (outside / 'back').symlink_to(folder)
+    shutil.copy(folder / 'scene.0.png', folder / 'below/deep.png')
+    os.mkfifo(folder / 'pipe.png')
+    (folder / 'endless.mp4').symlink_to('/dev/zero')
+    (folder / 'gone.png').symlink_to('gone.png')
+    shutil.copy(folder / 'scene.0.png', os.fsencode(folder) + b'/\xff.png')
+    (folder / '.part-x').mkdir()
+    shutil.copy(folder / 'scene.0.png', folder / '.part-x/part.png')
+    message = predict(ZERO_SHOT, 'none', 'in', '--outputs', 'labels')
+    written = Path('predicted/labels')
+    assert sorted(path.relative_to(written).as_posix() for path in written.rglob('*.png')) == [
+        'below/deep.png', 'link/linked.png', 'scene.0.png', 'scene.1.png']
+    assert message.splitlines() == [
+        'error: left out', 'in/endless.mp4: it is no regular file',
+        'in/gone.png: it is no regular file', 'in/pipe.png: it is no regular file',
+        'in/\udcff.png: its name is no text in UTF-8; rename it']
+    assert 'wrote 4 of 8 into predicted' in capsys.readouterr().out
+    assert 'pipe.png: it is no regular file' in predict(
+        ZERO_SHOT, 'none', 'in/pipe.png', '--outputs', 'labels')
+    assert predict(ZERO_SHOT, 'none', 'in/**/deep.png', '--outputs', 'labels') is None
+
+
+def test_a_table_holds_no_formulas(predict: Callable, folder: Path) -> None:
+    for name in ('=1+1', '@SUM(1)', '\ttab', '-x', '\uff1d1', "it's"):
+        shutil.copy(folder / 'scene.0.png', folder / f'{name}.png')
+    assert predict(ZERO_SHOT, 'none', 'in/*.png', '--outputs', 'labels', '--classes',
+                   '=HYPERLINK("http://x"), +1') is None
+    with Path('predicted/shares.csv').open(newline='', encoding='utf-8') as stream:
+        rows = [*csv.DictReader(stream)]
+    assert {row['picture'] for row in rows} == {
+        "'=1+1", "'@SUM(1)", "'\ttab", "'-x", "'\uff1d1", "it's", 'scene.0', 'scene.1'}
+    assert {row['name'] for row in rows} <= {'\'=HYPERLINK("http://x")', "'+1"}
+
+
+def test_parts_and_damaged_label_maps(predict: Callable, folder: Path) -> None:
+    """A killed run leaves a part; a damaged map is no full disk."""
+    words = [ZERO_SHOT, 'none', 'in/scene.0.png', '--outputs', 'labels']
+    assert predict(*words) is None
+    table = Path('predicted/shares.csv').read_text()
+    part = Path('predicted/labels/.part-x1')
+    part.mkdir()
+    whole = Path('predicted/labels/scene.0.png').read_bytes()
+    (part / '1.png').write_bytes(whole)
+    (part / '2.png').write_bytes(whole[:40])
+    assert predict(*words) is None
+    assert Path('predicted/shares.csv').read_text() == table
+    Path('predicted/labels/cut.png').write_bytes(whole[:-60])
+    message = predict(*words)
+    assert message.startswith('error: predicted/labels/cut.png is no picture that Pillow can read')
+    assert message.endswith('; remove it, and the same command writes it anew')
+    Image.fromarray(np.full((2, 2), 99, np.uint8)).save('predicted/labels/cut.png')
+    assert predict(*words) == (
+        'error: predicted/labels/cut.png has the label 99, of 30 names; remove it, and the same '
+        'command writes it anew')
+
+
+def test_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch, run_tool: Callable) -> None:
+    """What is there is whole, and the same command goes on."""
+    call, words = Predictor.__call__, [ZERO_SHOT, 'none', 'in/scene.0.png', 'in/scene.1.png']
+
+    def stop(predictor: Predictor, path: Path) -> object:
+        if path.name == 'scene.1.png':
+            raise KeyboardInterrupt
+        return call(predictor, path)
+    monkeypatch.setattr(Predictor, '__call__', stop)
+    done = run_tool('predict', *words, cwd=folder.parent)
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == (
+        'stopped: what is in predicted is whole; the same command goes on from there')
+    assert 'Traceback' not in done.stderr
+    monkeypatch.setattr(Predictor, '__call__', call)
+    done = run_tool('predict', *words, cwd=folder.parent)
+    assert done.returncode == 0
+    assert done.stdout.endswith('wrote 1 of 2 into predicted; 1 was there already\n')
 
 
 def test_score_maps_are_for_pictures(predict: Callable, folder: Path) -> None:

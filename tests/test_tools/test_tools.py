@@ -22,6 +22,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import IterBasedTrainLoop
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -153,6 +154,23 @@ def test_train_kill_resume_test(config, tmp_path, succeed):
     succeed('analysis_tools/draw_score_maps', config, checkpoint, picture,
             '--index', 2, '--classes', 'red circle', 'grass', cwd=tmp_path)
     assert picture.stat().st_size > 10_000
+
+
+def test_stopped_training(config, tmp_path, run_tool, monkeypatch):
+    """Ctrl-C, before the first checkpoint and after it."""
+    run_iter = IterBasedTrainLoop.run_iter
+    for last, left in (
+            (1, 'there is no checkpoint yet; the same command begins anew'),
+            (4, f'{tmp_path}/work/iter_3.pth is there; the same command with --resume goes on from '
+                'it')):
+        def stop(loop, batch, last=last):
+            if loop.iter == last:
+                raise KeyboardInterrupt
+            run_iter(loop, batch)
+        monkeypatch.setattr(IterBasedTrainLoop, 'run_iter', stop)
+        done = run_tool('train', config, '--work-dir', 'work', cwd=tmp_path)
+        assert done.returncode == 130 and 'Traceback' not in done.stderr
+        assert done.stderr.splitlines()[-1] == f'stopped: {left}'
 
 
 def test_trains_from_mmsegs_own_tool(config, tmp_path):

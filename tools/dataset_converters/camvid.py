@@ -18,6 +18,7 @@ from pathlib import Path
 
 from denseclip_mm.apis.command_line import tool_parser
 from denseclip_mm.apis.mistakes import one_line
+from denseclip_mm.apis.pictures import whole_picture
 from denseclip_mm.files import whole_file
 
 import numpy as np
@@ -63,10 +64,11 @@ def open_image(path: Path) -> Image.Image:
         ValueError: if it cannot be read.
     """
     try:
-        image = Image.open(path)
-        image.load()
-    except (OSError, SyntaxError) as error:  # SyntaxError: a PNG with a broken header
-        raise ValueError(f'{path} cannot be read ({error}); fetch it anew') from error
+        image = whole_picture(path)
+    except ValueError as error:
+        raise ValueError(f'{path} cannot be read ({error}); fetch it anew') from None
+    if image is None:
+        raise ValueError(f'{path} cannot be read; fetch it anew')
     return image
 
 
