@@ -35,7 +35,7 @@ def fake_runner(model: nn.Module, train: int = 3, val: int = 3, test: int = 3) -
             metainfo=dict(classes=[f'class {index}' for index in range(count)])))
         for name, count in dict(train=train, val=val, test=test).items()}
     return SimpleNamespace(model=model, val_loop='built', _load_from=None, _resume=False,
-                           **loaders)
+                           cfg=Config(), **loaders)
 
 
 class Wrapper(nn.Module):
