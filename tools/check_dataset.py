@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 continue
             check_data(cfg, f'{split}_dataloader')
             report = check_split(cfg, split)
-            print(f'{split}: {report.num_images:,} images\n{table(report)}')
+            bare = '' if isinstance(report, MaskReport) else f', {report.bare:,} without a box'
+            print(f'{split}: {report.num_images:,} images{bare}\n{table(report)}')
             for line in report.warnings():
                 print(f'warning: {line}')
             for line in report.errors():

@@ -40,20 +40,24 @@ class BoxReport(Report):
 
     Attributes:
         use: what is needed of it.
+        faults: of its categories and images as a whole, a message each.
         boxes: how many have each label.
+        bare: images without such a box.
         pictures: ``images`` of the file that the dataset lists, by their ids.
         joined: reports of the files that the dataset joins with this one.
     """
 
     use: Use | None = None
+    faults: list[str] = field(default_factory=list)
     boxes: Counter[int] = field(default_factory=Counter)
+    bare: int = 0
     pictures: dict[int | str, Entry] = field(default_factory=dict)
     joined: list['BoxReport'] = field(default_factory=list)
 
     def errors(self) -> list[str]:
         """What would stop the training or the measuring, or spoil it, a line each."""
         doubted = [message for message in DOUBTFUL if self._is_usual(message)]
-        lines = self.disagreements + self.lines([
+        lines = self.faults + self.lines([
             message for message in self.problems
             if message not in (*LEFT_OUT, *DOUBTFUL, CROWDS, BACKGROUND) or message in doubted])
         if not lines and not self.pictures:
@@ -63,7 +67,7 @@ class BoxReport(Report):
             why = self.lines([*LEFT_OUT, CROWDS, BACKGROUND]) or ['it has no annotations']
             lines = [f'none of its boxes can be learned or measured: {"; ".join(why)}']
         return [f'{self.use.path}: {line}' for line in lines] + [
-            line for report in self.joined for line in report.errors()]
+            line for report in self.joined for line in report.errors()] + self.disagreements
 
     def warnings(self) -> list[str]:
         """What may be meant so, a line each."""
@@ -95,7 +99,7 @@ def judge(use: Use) -> BoxReport:
     names = {number: category['name'] for number, category in categories.items()}
     references_hold = not report.problems
     if references_hold:  # else what follows from that would be said, too
-        report.disagreements = disagreements([*names.values()], use.classes)
+        report.faults = disagreements([*names.values()], use.classes)
     annotations = sound('annotations', content['annotations'], use.measured, report.problems)
     if not references_hold:
         return report
@@ -108,9 +112,11 @@ def judge(use: Use) -> BoxReport:
         if (number in labels or not use.filled)
         and min(image['height'], image['width']) >= use.min_size}
     report.num_images = len(report.pictures)
-    for number in report.pictures.keys() & labels.keys():
-        report.boxes.update(labels[number])
-        report.images.update({*labels[number]})
+    for number in report.pictures:
+        found = labels.get(number, [])
+        report.bare += not found
+        report.boxes.update(found)
+        report.images.update({*found})
     return report
 
 
@@ -140,13 +146,13 @@ def _labels(report: BoxReport, annotations: dict[int | str, Entry], images: dict
 def _faults(annotation: Entry, image: Entry, use: Use) -> Iterator[tuple[str, str]]:
     """What is wrong with a box and its outline: the message, and what it is about."""
     (left, top, width, height), size = annotation['bbox'], (image['width'], image['height'])
-    right, bottom, crowd = left + width, top + height, bool(annotation.get('iscrowd'))
+    right, bottom = left + width, top + height
     reason = (
         IGNORED if annotation.get('ignore')
         else NO_SIZE if width < 1 or height < 1
         else OUTSIDE if min(right, size[0]) <= max(left, 0) or min(bottom, size[1]) <= max(top, 0)
         else NO_AREA if annotation['area'] <= 0
-        else CROWDS if crowd
+        else CROWDS if annotation.get('iscrowd')
         else BEYOND if left < -1 or top < -1 or right > size[0] + 1 or bottom > size[1] + 1
         else None)
     if reason is not None:
@@ -160,7 +166,7 @@ def _faults(annotation: Entry, image: Entry, use: Use) -> Iterator[tuple[str, st
         yield found, brief(outline)
     elif use.polygons and isinstance(outline, dict):
         yield NO_RUNS, f'of {size[0]} x {size[1]}'
-    elif not crowd and any(
+    elif reason not in (*LEFT_OUT, CROWDS) and any(
             abs(ours - theirs) > max(2, 0.1 * side) for ours, theirs, side in zip(
                 (left, top, right, bottom), found, (width, height) * 2, strict=True)):
         yield LOOSE, f'{annotation["bbox"]} of an outline from {[*map(round, found)]}'

@@ -75,6 +75,7 @@ def check_boxes(cfg: Config, split: str) -> BoxReport:
     for report in others:
         first.joined.append(report)
         first.num_images += report.num_images
+        first.bare += report.bare
         first.boxes.update(report.boxes)
         first.images.update(report.images)
     return first
@@ -163,7 +164,7 @@ def _measured(metric: dict[str, Any], of: BoxReport, whole: bool) -> BoxReport:
     images = [{number: image['file_name'] for number, image in each.pictures.items()}
               for each in (report, of)]
     if images[0] != images[1] and all(images):
-        report.disagreements.append(
+        report.faults.append(
             f'{of.split}_evaluator measures by it, but it has other images than {of.use.path}, '
             'which the model sees; give both the same ann_file')
     return report
@@ -183,7 +184,7 @@ def _read(use: Use, whole: bool) -> BoxReport:
     if whole:
         return judge(use)
     report = _judge(use, Path(use.path).stat().st_mtime_ns if isfile(use.path) else 0)
-    return replace(report, joined=[], disagreements=list(report.disagreements),
+    return replace(report, joined=[], faults=list(report.faults),
                    problems=defaultdict(list, report.problems))
 
 

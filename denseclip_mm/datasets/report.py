@@ -17,7 +17,7 @@ class Report:
         num_images: images that the dataset lists.
         images: how many have each label.
         problems: names of files, or of things in a file, by the message about them.
-        disagreements: of the model or the file with the classes, a message each.
+        disagreements: of the model with the classes, a message each.
     """
 
     split: str
