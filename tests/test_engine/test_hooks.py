@@ -1,8 +1,8 @@
 """Hooks: parts that disagree are refused before training; the validation before and after."""
 
 import re
-from contextlib import nullcontext
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
