@@ -25,7 +25,7 @@ BELOW = {
     'models': ['text', 'clip'],
     'apis': ['models', 'text', 'backbones', 'clip', 'files'],
     'datasets': ['apis', 'models'],
-    'engine': ['apis', 'models', 'text', 'files'],
+    'engine': ['apis', 'datasets', 'models', 'text', 'files'],
     'demo': ['files'],
 }
 

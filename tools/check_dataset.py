@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Read the images and masks of a config before training, and say what is wrong with them.
+"""Read the images and labels of a config before training, and say what is wrong with them.
 
 python tools/check_dataset.py CONFIG
 
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from denseclip_mm.apis.command_line import Options, tool_parser
 from denseclip_mm.apis.config import check_data, load_config
 from denseclip_mm.apis.mistakes import one_line
-from denseclip_mm.datasets.check import Report, check_split
+from denseclip_mm.datasets import Report, check_split
+from denseclip_mm.datasets.check import MaskReport
 from denseclip_mm.datasets.sample import VOID
 
 SPLITS = ('train', 'val', 'test')
@@ -33,12 +34,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def table(report: Report) -> str:
-    """Pixels, their share and images, a class a line."""
-    names = dict(enumerate(report.classes)) | {VOID: f'void ({VOID})'}
-    width, total = max(map(len, names.values())), max(report.pixels.total(), 1)
-    lines = [f'{"class":{width}}  {"pixels":>15}  {"share":>7}  {"images":>7}']
-    lines += [f'{name:{width}}  {report.pixels[label]:15,}  '
-              f'{report.pixels[label] / total:7.2%}  {report.images[label]:7,}'
+    """Pixels or boxes, their share and images, a class a line."""
+    names = dict(enumerate(report.classes))
+    if isinstance(report, MaskReport):
+        unit, counts = 'pixels', report.pixels
+        names[VOID] = f'void ({VOID})'
+    else:
+        unit, counts = 'boxes', report.boxes
+    width, total = max(map(len, names.values())), max(counts.total(), 1)
+    lines = [f'{"class":{width}}  {unit:>15}  {"share":>7}  {"images":>7}']
+    lines += [f'{name:{width}}  {counts[label]:15,}  '
+              f'{counts[label] / total:7.2%}  {report.images[label]:7,}'
               for label, name in names.items()]
     return '\n'.join(lines)
 
@@ -61,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 continue
             check_data(cfg, f'{split}_dataloader')
             report = check_split(cfg, split)
-            print(f'{split}: {report.num_images:,} images\n{table(report)}')
+            bare = '' if isinstance(report, MaskReport) else f', {report.bare:,} without a box'
+            print(f'{split}: {report.num_images:,} images{bare}\n{table(report)}')
             for line in report.warnings():
                 print(f'warning: {line}')
             for line in report.errors():

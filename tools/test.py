@@ -15,6 +15,7 @@ from denseclip_mm.apis.command_line import (
 )
 from denseclip_mm.apis.config import check_data, dataset_leaves, load_config
 from denseclip_mm.apis.mistakes import one_line
+from denseclip_mm.datasets import check_annotations
 from denseclip_mm.engine.quiet_runner import QuietRunner
 
 from mmengine.config import Config
@@ -98,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                           work_dir=args.work_dir)
         apply_options(cfg, args)
         check_data(cfg, 'test_dataloader')
+        check_annotations(cfg, 'test_dataloader')
         launch_on_cpu(cfg)
         runner = QuietRunner.from_cfg(cfg)
         if cfg.get('load_from') is None:

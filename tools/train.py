@@ -11,6 +11,7 @@ from denseclip_mm.apis.checkpoint import load_checkpoint, newest_checkpoint, pla
 from denseclip_mm.apis.command_line import launch_on_cpu, parse_launched, tool_parser
 from denseclip_mm.apis.config import check_data, load_config
 from denseclip_mm.apis.mistakes import one_line
+from denseclip_mm.datasets import check_annotations
 from denseclip_mm.engine.hooks import CheckClassesHook
 from denseclip_mm.engine.quiet_runner import QuietRunner
 from denseclip_mm.models.neck import PixelTextNeck
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = load_config(args.config, options=args.cfg_options, launcher=args.launcher,
                           work_dir=args.work_dir)
         check_data(cfg, 'train_dataloader', 'val_dataloader')
+        check_annotations(cfg, 'train_dataloader', 'val_dataloader')
         if args.resume:
             resume(cfg)
         if args.amp:

@@ -1,6 +1,8 @@
 """Reading a dataset before training: what its masks hold, and what is wrong with them."""
 
+import re
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -8,6 +10,8 @@ from typing import Any
 
 from denseclip_mm.apis.config import dataset_leaves
 from denseclip_mm.datasets import sample
+from denseclip_mm.datasets.coco import check_boxes
+from denseclip_mm.datasets.report import Report, named
 from denseclip_mm.models.class_order import MOST_CLASSES, TOO_MANY, disagreement
 from denseclip_mm.models.vocabulary import read_class_names
 
@@ -21,45 +25,33 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
 from tqdm.contrib.concurrent import thread_map
 
-NAMED = 3  # files that a message names
 VALUES = 10  # wrong values that have a message of their own
+_HEADS = re.compile(r'decode_head|auxiliary_head|(.+\.)?(bbox|mask)_head')  # rpn_head has one class
 
 
 @dataclass
-class Report:
-    """What the images and masks of a split hold.
+class MaskReport(Report):
+    """What the images and masks of a split hold; labels and void are counted.
 
     Attributes:
-        split: ``train``, ``val`` or ``test``.
-        classes: their names; the place of a name is its label.
-        num_images: images that the dataset lists.
-        pixels: how many have each label, void included.
-        images: how many have each label, void included.
-        problems: names of files, by the message about them.
+        pixels: how many have each label.
         outside: pixels of each file, by the value in the file that is neither a class nor void.
-        disagreements: of the model with the classes, a message each.
     """
 
-    split: str
-    classes: list[str]
-    num_images: int = 0
     pixels: Counter[int] = field(default_factory=Counter)
-    images: Counter[int] = field(default_factory=Counter)
-    problems: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     outside: defaultdict[int, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
-    disagreements: list[str] = field(default_factory=list)
 
     def errors(self) -> list[str]:
         """What would stop the training or spoil it, a line each."""
-        lines = [message.format(_name(files)) for message, files in self.problems.items()
-                 if message not in sample.WARNINGS]
+        lines = self.lines([message for message in self.problems
+                            if message not in sample.WARNINGS])
         if len(self.classes) > MOST_CLASSES:
             lines.append(TOO_MANY.format(f'the {self.split} set', len(self.classes)))
         worst = sorted(self.outside.items(), key=lambda item: sum(item[1].values()), reverse=True)
         wanted = f'which is no class (0 to {len(self.classes) - 1}) and not void ({sample.VOID})'
         cut = 'which LoadAnnotations cuts to {}; write labels of 8 bits'
         lines += [f'masks that hold {value}, {cut.format(value % 256) if value > 255 else wanted}: '
-                  f'{_name(list(files))}, {sum(files.values()):,} pixels'
+                  f'{named(list(files))}, {sum(files.values()):,} pixels'
                   for value, files in worst[:VALUES]]
         if worst[VALUES:]:
             lines.append(f'and {len(worst) - VALUES} more such values')
@@ -67,27 +59,35 @@ class Report:
 
     def warnings(self) -> list[str]:
         """What may be meant so, a line each."""
-        absent = [name for index, name in enumerate(self.classes) if not self.pixels[index]]
-        lines = [f'classes that never occur: {", ".join(absent)}'] if absent else []
-        return lines + [message.format(_name(self.problems[message]))
-                        for message in sample.WARNINGS if message in self.problems]
+        return self.absent(self.pixels) + self.lines(sample.WARNINGS)
 
 
 def check_split(cfg: Config, split: str) -> Report:
-    """Read every image and mask of a split as training would, showing a progress bar.
+    """Read every image and its labels, masks or boxes, as training would, showing a progress bar.
 
     Args:
         cfg: config with ``<split>_dataloader``; wrappers around its dataset are looked through.
         split: ``train``, ``val`` or ``test``.
 
     Returns:
-        The report; its ``errors()`` are empty if all is well.
+        The report, a ``MaskReport`` or, of a detector, a
+        :class:`denseclip_mm.datasets.annotations.BoxReport`; its ``errors()`` are empty if all is
+        well.
 
     Raises:
+        FileNotFoundError: if an annotation file is missing.
         ValueError: if a dataset cannot be built, names no classes, reads files by other means than
-            ``LoadImageFromFile`` and ``LoadAnnotations``, or is joined with one of other classes.
+            ``LoadImageFromFile`` and ``LoadAnnotations`` or, of a detector, ``CocoDataset``, or is
+            joined with one of other classes.
     """
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    scope = cfg.get('default_scope', 'mmseg')
+    init_default_scope(scope)
+    report = check_boxes(cfg, split) if scope == 'mmdet' else _check_masks(cfg, split)
+    report.disagreements += compare_classes(cfg, report.classes, split)
+    return report
+
+
+def _check_masks(cfg: Config, split: str) -> MaskReport:
     report, loader = None, f'{split}_dataloader'
     channels = len(cfg.get('model', {}).get('data_preprocessor', {}).get('mean', 'rgb'))
     for key, leaf in dataset_leaves(f'{loader}.dataset', cfg[loader].dataset):
@@ -96,7 +96,7 @@ def check_split(cfg: Config, split: str) -> Report:
         classes = list(dataset.metainfo.get('classes', []))
         if not classes:
             raise ValueError(f'{key} names no classes; give metainfo=dict(classes=[...])')
-        report = report or Report(split, classes)
+        report = report or MaskReport(split, classes)
         if classes != report.classes:
             raise ValueError(f'{key} has other classes than the datasets it is joined with')
         if loaders[1].reduce_zero_label not in (None, dataset.reduce_zero_label):
@@ -104,7 +104,6 @@ def check_split(cfg: Config, split: str) -> Report:
                 f'{key} has reduce_zero_label={dataset.reduce_zero_label}, its LoadAnnotations '
                 f'{loaders[1].reduce_zero_label}; set it in the dataset alone')
         _read_all(dataset, loaders, report, channels)
-    report.disagreements = compare_classes(cfg, report.classes, split)
     return report
 
 
@@ -126,17 +125,21 @@ def compare_classes(cfg: Config, classes: list[str], split: str) -> list[str]:
         names = read_class_names(neck['class_names'])
         if fault := disagreement(names, classes, f'the {split} set'):
             lines.append(fault)
-    for name in ('decode_head', 'auxiliary_head'):
-        heads = model.get(name) or []
-        for head in [heads] if isinstance(heads, dict) else heads:
-            if head.get('num_classes') != len(classes):
-                lines.append(f'{name}.num_classes is {head.get("num_classes")}, {wanted}')
+    for key, head in _heads(model, ''):
+        if head.get('num_classes') != len(classes) and (
+                'num_classes' in head or key.startswith(('decode', 'auxiliary'))):
+            lines.append(f'{key}.num_classes is {head.get("num_classes")}, {wanted}')
     return lines
 
 
-def _name(files: list[str]) -> str:
-    more = f' and {len(files) - NAMED} more' if len(files) > NAMED else ''
-    return f'{len(files):,} ({", ".join(files[:NAMED])}{more})'
+def _heads(entry: dict[str, Any], outer: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Heads that have the classes, by their keys."""
+    for name, value in entry.items():
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict):
+                if _HEADS.fullmatch(f'{outer}{name}'):
+                    yield f'{outer}{name}', each
+                yield from _heads(each, f'{outer}{name}.')
 
 
 def _loaders(leaf: dict[str, Any], key: str) -> tuple[LoadImageFromFile, LoadAnnotations]:
@@ -166,7 +169,7 @@ def _build(leaf: dict[str, Any], key: str) -> BaseSegDataset:
 
 
 def _read_all(dataset: BaseSegDataset, loaders: tuple[LoadImageFromFile, LoadAnnotations],
-              report: Report, channels: int) -> None:
+              report: MaskReport, channels: int) -> None:
     images, masks = dataset.data_prefix['img_path'], dataset.data_prefix['seg_map_path']
     if not dataset.data_list:
         report.problems[sample.EMPTY].append(images)

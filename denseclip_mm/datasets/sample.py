@@ -63,17 +63,7 @@ def read(info: dict[str, Any], loaders: tuple[LoadImageFromFile, LoadAnnotations
         The files with problems, by message, and the mask's pixels by their value in the file.
     """
     (image, mask), (load_image, load_mask) = (info['img_path'], info['seg_map_path']), loaders
-    problems, size, turn = {}, None, 1
-    try:
-        loaded = load_image(dict(img_path=image))
-        size, pixels = loaded['ori_shape'], loaded['img']
-        content = fileio.get(image, load_image.backend_args)
-        whole_picture(image, content)  # OpenCV, and so the training, takes damaged ones, too
-        if load_image.color_type in ('color', 'grayscale'):
-            turn = _orientation(content)
-        problems |= _odd_pixels(pixels, content, image, channels)
-    except Exception as error:  # decoders raise what they like
-        problems[BAD_IMAGE] = f'{image}: {error}'
+    problems, size, turn = read_image(image, load_image, channels)
     if not fileio.exists(mask, load_mask.backend_args):
         return {**problems, NO_MASK: image}, {}
     try:
@@ -93,6 +83,33 @@ def read(info: dict[str, Any], loaders: tuple[LoadImageFromFile, LoadAnnotations
         problems[HALF_TURNED] = image
     values, pixels = np.unique(labels, return_counts=True)
     return problems, dict(zip(values.astype(int).tolist(), pixels.tolist(), strict=True))
+
+
+def read_image(path: str, load_image: LoadImageFromFile,
+               channels: int) -> tuple[dict[str, str], tuple[int, int] | None, int]:
+    """Read an image as training would.
+
+    Args:
+        path: of the image.
+        load_image: the step that loads it.
+        channels: that the model takes.
+
+    Returns:
+        What is wrong with it, by message; its height and width, if it can be read; and how EXIF
+        turns it: 1 as it lies, 2 to 4 mirrored or upside down, 5 to 8 on its side.
+    """
+    problems, size, turn = {}, None, 1
+    try:
+        loaded = load_image(dict(img_path=path))
+        size, pixels = loaded['ori_shape'], loaded['img']
+        content = fileio.get(path, load_image.backend_args)
+        whole_picture(path, content)  # OpenCV, and so the training, takes damaged ones, too
+        if load_image.color_type in ('color', 'grayscale'):
+            turn = _orientation(content)
+        problems |= _odd_pixels(pixels, content, path, channels)
+    except Exception as error:  # decoders raise what they like
+        problems[BAD_IMAGE] = f'{path}: {error}'
+    return problems, size, turn
 
 
 def _orientation(content: bytes) -> int:

@@ -2,11 +2,14 @@
 
 import math
 import re
+from collections.abc import Iterator
+from reprlib import repr as brief
 from typing import Any
 
 from denseclip_mm.apis.checkpoint import plain_model
 from denseclip_mm.apis.heads import check_heads, heads_of
 from denseclip_mm.apis.towers import check_pixels, check_text_tower, check_weights
+from denseclip_mm.datasets import check_annotations
 from denseclip_mm.models.class_order import MOST_CLASSES, TOO_MANY, disagreement
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.text import DiscreteContext
@@ -26,10 +29,12 @@ class CheckClassesHook(Hook):
     """Refuses a run whose parts disagree about the classes, the embedding space or the pixels.
 
     Compares the neck's class names, the ``num_classes`` of every head, the classes of the datasets
-    and their order, the embedding channels of backbone and text tower, and the data preprocessor's
-    mean and standard deviation with those that the CLIP weights were trained with. Image and text
-    tower have to be of one CLIP (:func:`denseclip_mm.apis.towers.check_text_tower`), and the heads
-    able to take the neck's maps (:func:`denseclip_mm.apis.heads.check_heads`).
+    (of each of those that are joined) and their order, the categories of COCO files
+    (:func:`denseclip_mm.datasets.coco.check_annotations`), the embedding channels of backbone and
+    text tower, and the data preprocessor's mean and standard deviation with those that the CLIP
+    weights were trained with. Image and text tower have to be of one CLIP
+    (:func:`denseclip_mm.apis.towers.check_text_tower`), and the heads able to take the neck's maps
+    (:func:`denseclip_mm.apis.heads.check_heads`).
 
     Raises:
         FileNotFoundError: before the first iteration, if a tower's weights are not to be had.
@@ -74,8 +79,12 @@ class CheckClassesHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Compare the model with the training set, and with the validation set if there is one."""
         self._check_dataset(runner, runner.train_dataloader.dataset, 'training')
+        loaders = ['train_dataloader']
         if runner.val_loop is not None:
             self.before_val(runner)
+            loaders.append('val_dataloader')
+        for line in check_annotations(runner.cfg, *loaders):
+            runner.logger.warning(line)
 
     def before_val(self, runner: Runner) -> None:
         """Compare the model with the validation set."""
@@ -84,11 +93,18 @@ class CheckClassesHook(Hook):
     def before_test(self, runner: Runner) -> None:
         """Compare the model with the test set."""
         self._check_dataset(runner, runner.test_dataloader.dataset, 'test')
+        check_annotations(runner.cfg, 'test_dataloader')
 
     @staticmethod
     def _check_dataset(runner: Runner, dataset: object, kind: str) -> None:
-        classes = getattr(dataset, 'metainfo', {}).get('classes')
-        if classes is not None and len(classes) > MOST_CLASSES and _cuts_labels(dataset):
+        leaves = list(_leaves(dataset))
+        classes, *others = [getattr(leaf, 'metainfo', {}).get('classes') for leaf in leaves]
+        if (any(list(other or ()) != list(classes or ()) for other in others)
+                or isinstance(getattr(dataset, 'metainfo', None), list)):  # mmdet's, of a palette
+            raise ValueError(f'the {kind} set joins datasets of other classes or palettes '
+                             f'({", ".join(map(brief, [classes, *others]))}); give all of them '
+                             'the same metainfo')
+        if classes is not None and len(classes) > MOST_CLASSES and any(map(_cuts_labels, leaves)):
             raise ValueError(TOO_MANY.format(f'the {kind} set', len(classes)))
         neck = getattr(plain_model(runner.model), 'neck', None)
         if not isinstance(neck, PixelTextNeck) or classes is None:
@@ -107,6 +123,16 @@ def _check_class_weights(name: str, head: nn.Module) -> None:
         if loss is not head and hasattr(weights, '__len__') and len(weights) != wanted:
             raise ValueError(f'{key}.class_weight has {len(weights)} entries, but needs {wanted}: '
                              'one for each class' + (', and one for none' if of_none else ''))
+
+
+def _leaves(dataset: Any) -> Iterator[Any]:
+    """The datasets inside wrappers such as RepeatDataset and ConcatDataset."""
+    inside = getattr(dataset, 'datasets', None) or [
+        each for each in [getattr(dataset, 'dataset', None)] if each is not None]
+    for each in inside:
+        yield from _leaves(each)
+    if not inside:
+        yield dataset
 
 
 def _cuts_labels(dataset: Any) -> bool:

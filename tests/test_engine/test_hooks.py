@@ -1,6 +1,7 @@
 """Hooks: parts that disagree are refused before training; the validation before and after."""
 
 import re
+from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
@@ -35,7 +36,7 @@ def fake_runner(model: nn.Module, train: int = 3, val: int = 3, test: int = 3) -
             metainfo=dict(classes=[f'class {index}' for index in range(count)])))
         for name, count in dict(train=train, val=val, test=test).items()}
     return SimpleNamespace(model=model, val_loop='built', _load_from=None, _resume=False,
-                           **loaders)
+                           cfg=Config(), **loaders)
 
 
 class Wrapper(nn.Module):
@@ -113,6 +114,33 @@ def test_the_same_names_in_another_order(tiny_resnet: dict, model_config) -> Non
     with pytest.raises(ValueError, match=r"validation set has the model's classes in another order"
                        r": 'dog' is its class 0 and class 1 of the model; the place of a name"):
         check(runner)
+
+
+@pytest.mark.parametrize('join', [
+    lambda first, second: SimpleNamespace(datasets=[first, second], metainfo=first.metainfo),
+    lambda first, second: SimpleNamespace(  # mmdet's keeps both
+        datasets=[first, second], metainfo=[first.metainfo, second.metainfo]),
+    lambda first, second: SimpleNamespace(metainfo=first.metainfo, dataset=SimpleNamespace(
+        datasets=[first, second], metainfo=first.metainfo)),
+], ids=['mmengine', 'mmdet', 'repeated'])
+def test_joined_datasets_have_the_same_classes(join: Callable, tiny_resnet: dict,
+                                               model_config) -> None:
+    """With ``ignore_keys=['classes']`` mmengine joins any."""
+    runner = fake_runner(MODELS.build(model_config(tiny_resnet, NAMES)))
+    first, second = (SimpleNamespace(metainfo=dict(classes=classes))
+                     for classes in (NAMES, NAMES[::-1]))
+    for kind, name in (('training', 'train'), ('validation', 'val'), ('test', 'test')):
+        whole = getattr(runner, f'{name}_dataloader')
+        alone, whole.dataset = whole.dataset, join(first, second)
+        with pytest.raises(ValueError, match=rf'the {kind} set joins datasets of other classes or '
+                           r'palettes \(.*\); give all of them the same metainfo'):
+            check(runner)
+        whole.dataset = alone
+    runner.train_dataloader.dataset = SimpleNamespace(datasets=[first, first], metainfo=[{}, {}])
+    with pytest.raises(ValueError, match='joins datasets of other classes or palettes'):
+        check(runner)
+    runner.train_dataloader.dataset.metainfo = first.metainfo
+    check(runner)
 
 
 def test_labels_of_more_than_a_byte(tiny_resnet: dict, model_config) -> None:
