@@ -34,12 +34,17 @@ try:
 except ImportError:
     sys.exit("error: the page needs Gradio: pip install 'denseclip_mm[app]'")
 from app_input import fitted, take_uploads_only, typed_names, uploaded_image
-from app_output import describe, draw_score_maps, scores_at, without_details
+from app_kept import Kept, keep
+from app_output import describe, draw_score_maps, scores_at
 from app_regions import region_tab, told
+from app_requests import OddRequests, Page
 from app_style import CSS, DETECTION, SEGMENTATION, THEME
+from starlette.middleware import Middleware
 
 DEMO = Path(__file__).resolve().parents[1] / 'configs/demo/zero_shot_scenes.py'
 KEPT = 3600  # seconds that pictures of visitors are kept
+VISITORS = 50  # of whom results are kept; the one who asked longest ago is forgotten first
+GONE = 'the result is kept no longer; press the button again'
 EXAMPLES = (55, 42, 7, 38)  # scenes of the validation set's seed, 1
 
 
@@ -107,34 +112,37 @@ def build_page(segmenter: Segmenter, examples: dict[str, str]) -> gr.Blocks:
 
     def answer(picture: dict[str, Any] | None, text: str | None, opacity: float,
                lowest: float) -> tuple:
-        try:  # none of them is what the page sends, if a visitor writes the request
-            if not isinstance(text, str | None) or not all(
-                    isinstance(number, int | float) for number in (opacity, lowest)):
-                raise ValueError('the names are a text, opacity and threshold are numbers')
+        try:
             prediction = segmenter(text or '', uploaded_image(picture),
                                    alone=not detects and lowest > 0)
         except ValueError as error:  # and what was there is of other names
             return told(error), None, None, '', '', '', gr.Gallery([], visible=False)
-        # Whatever the score, to be looked at again; without what may be large, and is drawn by now.
-        kept = replace(prediction, cells=None) if detects else without_details(prediction)
+        kept = keep(prediction, picture)
         prediction = thresholded(prediction, lowest)
         scale, maps = draw_score_maps(prediction)
         return ('', kept, prediction.overlay(max(0, min(1, opacity))), '', describe(prediction),
                 scale, gr.Gallery(maps, visible=bool(maps)))
 
-    def repaint(prediction: Prediction | Detection | None, opacity: float, lowest: float) -> Any:
-        if prediction is None:
-            return gr.skip(), gr.skip()
-        prediction = thresholded(prediction, lowest)
-        return prediction.overlay(max(0, min(1, opacity))), describe(prediction)
+    def repaint(kept: Kept | None, shown: dict[str, Any] | None, opacity: float,
+                lowest: float) -> tuple:
+        if kept is None and shown is None:  # nothing was asked yet
+            return gr.skip(), gr.skip(), gr.skip()
+        try:
+            if kept is None:
+                raise ValueError(GONE)
+            image = fitted(uploaded_image(kept.picture))
+        except ValueError as error:
+            return told(error), gr.skip(), gr.skip()
+        prediction = thresholded(replace(kept.unpacked(), image=image), lowest)
+        return '', prediction.overlay(max(0, min(1, opacity))), describe(prediction)
 
-    def look(prediction: Prediction | None, lowest: float, event: gr.SelectData) -> str:
-        if prediction is None:
-            return ''
-        return scores_at(thresholded(prediction, lowest), *event.index)
+    def look(kept: Kept | None, lowest: float, event: gr.SelectData) -> str:
+        if kept is None:
+            return told(GONE)
+        return scores_at(thresholded(kept.unpacked(), lowest), kept.best, *event.index)
 
-    with gr.Blocks(title=f'{title} by names', analytics_enabled=False,
-                   delete_cache=(KEPT, KEPT)) as page:
+    with Page(title=f'{title} by names', analytics_enabled=False,
+              delete_cache=(KEPT, KEPT)) as page:
         with gr.Tab(title):
             last = gr.State(time_to_live=KEPT)
             gr.Markdown(DETECTION if detects else SEGMENTATION)
@@ -170,16 +178,26 @@ def build_page(segmenter: Segmenter, examples: dict[str, str]) -> gr.Blocks:
             button.click(answer, [picture, names, opacity, lowest],
                          [fault, last, overlay, pixel, legend, scale, maps], preprocess=False,
                          scroll_to_output=True, api_name='segment')
+            take_uploads_only(overlay)  # which is an input, too
             for slider in (opacity, lowest):
-                slider.change(repaint, [last, opacity, lowest], [overlay, legend],
-                              show_progress='hidden', trigger_mode='always_last',
-                              api_visibility='private')
+                slider.change(repaint, [last, overlay, opacity, lowest], [fault, overlay, legend],
+                              preprocess=False, show_progress='hidden',
+                              trigger_mode='always_last', api_visibility='private')
             if not detects:
                 overlay.select(look, [last, lowest], pixel, show_progress='hidden',
                                api_visibility='private')
         with gr.Tab('Regions'):
             region_tab(segmenter, [*examples])
     return page
+
+
+def serve(page: gr.Blocks, host: str, port: int | None) -> None:
+    """Have the page answer, until this process ends or closes it."""
+    page.launch(
+        server_name=host, server_port=port, share=False, ssr_mode=False, run_history=False,
+        footer_links=['api'], max_file_size='20mb', css=CSS, quiet=True, theme=THEME,
+        prevent_thread_lock=True, state_session_capacity=VISITORS,
+        app_kwargs=dict(middleware=[Middleware(OddRequests)]))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -203,10 +221,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             examples[path] = ', '.join(CLASSES[label] for label in np.unique(labels))
         page = build_page(segmenter, examples)
         try:
-            page.launch(
-                server_name=args.host, server_port=args.port, share=False, ssr_mode=False,
-                run_history=False, footer_links=['api'], max_file_size='20mb', css=CSS, quiet=True,
-                theme=THEME, prevent_thread_lock=True)
+            serve(page, args.host, args.port)
         except (OSError, OverflowError):
             sys.exit(f'error: nothing can listen at {args.host}, port {args.port}; name others by '
                      '--host and --port')

@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-from dataclasses import replace
 
 from denseclip_mm.apis import Detection, Prediction
 from denseclip_mm.apis.prediction import GREY
@@ -14,8 +13,6 @@ import numpy as np
 from predict_output import label_picture
 
 MAP_SIDE = 240  # longest side of a drawn score map in pixels
-KEPT_SIDE = 128  # of those that are kept for clicks
-LISTED = 5  # names that a click lists
 COLOURS = matplotlib.colormaps['magma']
 
 
@@ -69,31 +66,28 @@ def mask_link(prediction: Prediction, index: int) -> str:
     return download(f'mask of {name}', png(mask), f'mask-{index}.png', 'mask')
 
 
-def without_details(prediction: Prediction) -> Prediction:
-    """With small score maps, float16, which a click reads; those of the picture may be large."""
-    maps = prediction.score_map
-    if maps is None:
-        return prediction
-    scale = min(1, KEPT_SIDE / max(maps.shape[1:]))
-    return replace(prediction, score_map=np.stack([
-        cv2.resize(each, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        for each in maps]).astype(np.float16))
+def scores_at(prediction: Prediction, best: tuple[np.ndarray, np.ndarray] | None, x: int, y: int
+              ) -> str:
+    """The label of a pixel, its score, and the names with the largest cosines there, as HTML.
 
-
-def scores_at(prediction: Prediction, x: int, y: int) -> str:
-    """The label of a pixel, its score, and the names with the largest cosines there, as HTML."""
+    Args:
+        prediction: of the picture.
+        best: see :class:`Kept <app_kept.Kept>`.
+        x: column of the pixel; one beyond the picture's border is taken for one at it.
+        y: its row.
+    """
     names, (height, width) = prediction.class_names, prediction.labels.shape
     x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
     unit = 'cosine' if prediction.answers == 'score map' else 'probability'
     text = (f'At {x}, {y}: <b>{html.escape(names[int(prediction.labels[y, x])])}</b>, {unit} '
             f'{prediction.scores[y, x]:.2f}.')
-    maps = prediction.score_map
-    if maps is None:
+    if best is None:
         return text
-    cosines = maps[:, y * maps.shape[1] // height, x * maps.shape[2] // width]
-    best = ''.join(f'<li>{html.escape(names[index])} <b>{cosines[index]:.2f}</b></li>'
-                   for index in np.argsort(-cosines, kind='stable')[:LISTED])
-    return f'{text} Cosines there:<ul class="swatches">{best}</ul>'
+    rows, columns = best[0].shape[1:]
+    cell = slice(None), y * rows // height, x * columns // width
+    items = ''.join(f'<li>{html.escape(names[index])} <b>{cosine:.2f}</b></li>'
+                    for index, cosine in zip(*(each[cell] for each in best), strict=True))
+    return f'{text} Cosines there:<ul class="swatches">{items}</ul>'
 
 
 def draw_score_maps(prediction: Prediction | Detection) -> tuple[str, list[tuple[np.ndarray, str]]]:

@@ -71,38 +71,35 @@ class DenseAttentionPool(AttentionPool2d):
         Returns:
             The global embedding (B, C) and the dense embedding (B, C, H, W).
         """
-        size, cells_BDN = x.shape[2:], x.flatten(2)
-        x_BDN = torch.cat([cells_BDN.mean(2, keepdim=True), cells_BDN], dim=2)
+        size, cells_BND = x.shape[2:], x.flatten(2).mT
+        x_BND = torch.cat([cells_BND.mean(1, keepdim=True), cells_BND], dim=1)
         fit = resize_position_table if self.positions == 'interpolated' else crop_position_table
         positions = fit(self.positional_embedding, tuple(size), self.grid)
-        x_BDN = x_BDN + positions.T.to(x_BDN.dtype)
-        queries = x_BDN if self.dense_embedding == 'attended' else x_BDN[:, :, :1]
-        # Rows in order, as fused attention takes them: contiguous() leaves a single row as it is,
-        # with a stride of 1 to the next one, which CUDA's kernel refuses.
-        q, k, v = (_project(tokens, layer).unflatten(1, (self.num_heads, -1)).mT.clone(
-            memory_format=torch.contiguous_format)
-                   for layer, tokens in ((self.q_proj, queries), (self.k_proj, x_BDN),
-                                         (self.v_proj, x_BDN)))
-        y_BDN = F.scaled_dot_product_attention(q, k, v).mT.flatten(1, 2)
-        y_BCN = _project(y_BDN, self.c_proj)
-        dense_BCN = (y_BCN[:, :, 1:] if self.dense_embedding == 'attended' else
-                     _project(self._values(cells_BDN), self.c_proj))
-        return y_BCN[:, :, 0], dense_BCN.unflatten(2, size)
+        x_BND = x_BND + positions.to(x_BND.dtype)
+        queries = x_BND if self.dense_embedding == 'attended' else x_BND[:, :1]
+        # By matrix products: where a CPU computes no bfloat16 itself, oneDNN's convolutions of few
+        # cells are wrong by a quarter. Rows in order, as CUDA's fused attention takes a single one.
+        q, k, v = (self._heads(layer(tokens)).clone(memory_format=torch.contiguous_format)
+                   for layer, tokens in ((self.q_proj, queries), (self.k_proj, x_BND),
+                                         (self.v_proj, x_BND)))
+        y_BNC = self.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        dense_BNC = (y_BNC[:, 1:] if self.dense_embedding == 'attended' else
+                     self.c_proj(self._values(cells_BND)))
+        return y_BNC[:, 0], dense_BNC.mT.unflatten(2, size)
 
-    def _values(self, cells_BDN: Tensor) -> Tensor:
+    def _heads(self, x_BND: Tensor) -> Tensor:
+        """The channels of each head: (B, heads, N, D / heads)."""
+        return x_BND.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+    def _values(self, cells_BND: Tensor) -> Tensor:
         """Values of the cells, without positions."""
-        values_BDN = _project(cells_BDN, self.v_proj)
+        values_BND = self.v_proj(cells_BND)
         if self.dense_embedding == 'value':
-            return values_BDN
-        return value_value(values_BDN.unflatten(1, (self.num_heads, -1)).mT).mT.flatten(1, 2)
+            return values_BND
+        return value_value(self._heads(values_BND)).transpose(1, 2).flatten(2)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
                               *args: Any) -> None:
         fit_position_table(state_dict, prefix + 'positional_embedding', prefix + 'position_grid',
                            self.positional_embedding, self.grid)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def _project(x_BDN: Tensor, layer: torch.nn.Linear) -> Tensor:
-    """The layer on every column: as a convolution it takes the map as it is, and is the faster."""
-    return F.conv1d(x_BDN, layer.weight[:, :, None], layer.bias)

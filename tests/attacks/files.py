@@ -1,8 +1,7 @@
-"""Files and requests of strangers: code in them, damage, bombs, paths of the server."""
+"""Files of strangers: code in them, damage, bombs."""
 
 import importlib.util
 import io
-import json
 import os
 import pickle
 import random
@@ -12,15 +11,12 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType
-from unittest.mock import patch
-from urllib.request import Request, urlopen
 
 import denseclip_mm  # noqa: F401  (first: it repairs what mmseg's import needs)
-from denseclip_mm.apis.inference import Predictor
 from denseclip_mm.apis.pictures import read_image
 from denseclip_mm.backbones import CLIPResNet
 from denseclip_mm.clip import read_file
@@ -72,7 +68,7 @@ def outcome_of(call: Callable[[], object], *, tool: bool = False) -> str:
 def attacks(folder: Path, long: bool) -> Iterator[Attack]:
     """Kind, case and outcome of each attack."""
     torch.manual_seed(0)
-    for part in (code_in_files, damaged_files, bombs, page_requests):
+    for part in (code_in_files, damaged_files, bombs):
         (folder / part.__name__).mkdir()
         yield from part(folder / part.__name__, long)
 
@@ -351,66 +347,3 @@ def _peak() -> float:
     """The most memory that this process has had, in MB."""
     import resource
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-# --- requests to the page ------------------------------------------------------------------------
-
-
-@contextmanager
-def _page(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The address of a running page, and a picture that was uploaded to it."""
-    app = _tool('app')
-    example = folder / 'example.png'
-    app.cv2.imwrite(str(example), np.full((64, 64, 3), 99, np.uint8))
-    page = app.build_page(app.Segmenter(Predictor(DEMO, device='cpu')),
-                          {str(example): 'red star, snow'})
-    page.launch(server_name='127.0.0.1', prevent_thread_lock=True, quiet=True)
-    try:
-        boundary = 'part'
-        body = (f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.png"'
-                '\r\n\r\n').encode() + example.read_bytes() + f'\r\n--{boundary}--\r\n'.encode()
-        answer = urlopen(Request(f'{page.local_url}gradio_api/upload', body, {
-            'Content-Type': f'multipart/form-data; boundary={boundary}'}), timeout=SECONDS)
-        yield page.local_url, Path(json.load(answer)[0])
-    finally:
-        page.close()
-
-
-def page_requests(folder: Path, long: bool) -> Iterator[Attack]:
-    """Paths, addresses and values that the page itself does not send."""
-    picture = _picture(folder / 'private.png', 8, 8)
-    os.mkfifo(folder / 'fifo.png')
-    os.symlink(picture, folder / 'link.png')
-    uploads = folder.with_name('uploads')
-    uploads.mkdir()
-    with patch.dict(os.environ, GRADIO_TEMP_DIR=str(uploads)), _page(uploads) as (
-            address, uploaded):
-        paths: Iterable[object] = [
-            picture, folder / 'fifo.png', folder / 'link.png', folder / 'none.png', folder, '',
-            '/dev/zero', '/proc/self/environ', 'x' * 10**5, '\0', uploaded.parent,
-            f'{uploaded.parent}/../../../private.png', f'file://{picture}', 'http://127.0.0.1:9/a']
-        good, mark = dict(path=str(uploaded)), dict(meta=dict(_type='gradio.FileData'))
-        requests = [(dict(path=str(path), **more), 'sea, sky', 1, 0)
-                    for path in (paths if long else list(paths)[:4]) for more in ({}, mark)]
-        requests += [(good, *values) for values in (
-            (5, 1, 0), (['a', 'b'], 1, 0), ('sea, sky', 'x', 0), ('sea, sky', 1, 'x'),
-            ('sea, sky', 1, None), ('x' * 10**5, 1, 0), (f'a{" " * 10**5}b', 1, 0),
-            (str(picture), 1, 0))]
-        requests += [({}, 'sea', 1, 0), (dict(path=None), 'sea', 1, 0), (good, 'sea, sky', 1, 0)]
-        for data in requests:
-            said: list[str] = []
-            outcome = outcome_of(lambda data=data, said=said: said.append(_ask(address, data)))
-            if outcome == 'fine':
-                served, told = 'labelled the pixels' in said[0], str(folder) in said[0]
-                if data == requests[-1]:  # what the page sends
-                    outcome = 'fine' if served else 'wrong'
-                else:
-                    outcome = 'wrong' if served or told else 'clear'
-            yield 'page requests', str(data)[:100], outcome
-
-
-def _ask(address: str, data: tuple) -> str:
-    call = f'{address}gradio_api/call/segment'
-    asked = urlopen(Request(call, json.dumps(dict(data=data)).encode(),
-                            {'Content-Type': 'application/json'}), timeout=SECONDS)
-    return urlopen(f'{call}/{json.load(asked)["event_id"]}', timeout=SECONDS).read().decode()

@@ -1,9 +1,11 @@
 """The page of tools/app.py, in a real browser and without one."""
 
 import base64
+import importlib.util
 import io
 import json
 import os
+import pickle
 import re
 import shutil
 import socket
@@ -16,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from denseclip_mm.apis import Prediction
+from denseclip_mm.apis import Detection, Prediction
 from denseclip_mm.apis.config import build_model, load_config
 from denseclip_mm.apis.inference import Predictor
 from denseclip_mm.apis.regions import assign_regions
@@ -380,8 +382,9 @@ def test_regions_without_the_page(server, tmp_path):
             (uploaded, 'boxes', '500, 0, 600, 9', 'star', 'pool', 'region 0 has no pixel'),
             (uploaded, 'boxes', '0, 0, 9, 9\n' * 33, 'star', 'blur', '33 regions, of at most 32'),
             (uploaded, 'boxes', ' ' * 2001, 'star', 'pool', '2001 characters, of at most 2000'),
-            (uploaded, 'boxes', 3, 'star', 'pool', 'boxes and names are texts'),
-            (uploaded, 'boxes', '0, 0, 9, 9', ['star'], 'pool', 'boxes and names are texts'),
+            (uploaded, 'boxes', 3, 'star', 'pool', 'Boxes has to be a text'),
+            (uploaded, 'boxes', '0, 0, 9, 9', ['star'], 'pool',
+             'Names to choose from has to be a text'),
             (uploaded, 'boxes', '0, 0, 9, 9', '<b>, <b>', 'pool', '&lt;b&gt;'),
             (uploaded, 'boxes', '0, 0, 9, 9', 'star', 'guess', 'how must be'),
             (dict(path=str(path)), 'boxes', '0, 0, 9, 9', 'star', 'pool', 'not uploaded here'),
@@ -449,9 +452,10 @@ def test_requests_that_the_page_does_not_send(server, scene, tmp_path):
                    api_name='/segment')
     picture = dict(path=str(next(server[1].parent.glob('gradio/*/uploaded.png'))))
     for names, opacity, said in [
-            (['water', 'grass'], 1, 'the names are a text'), ({'a': 1}, 1, 'the names are a text'),
-            ('water, grass', 'x', 'opacity and threshold are numbers'),
-            ('water, grass', None, 'opacity and threshold are numbers'),
+            (['water', 'grass'], 1, 'Class names has to be a text'),
+            ({'a': 1}, 1, 'Class names has to be a text'),
+            ('water, grass', 'x', 'Opacity of the classes has to be a number'),
+            ('water, grass', None, 'Opacity of the classes has to be a number'),
             ('water, , grass', 1, '>a name is empty; type names with one comma between two'),
             ('water, 1: x', 1, '>name 1 (&#x27;1: x&#x27;) starts with a number'),
             ('x' * 10**5, 1, 'have 100000 characters, of at most 20000'),
@@ -462,6 +466,130 @@ def test_requests_that_the_page_does_not_send(server, scene, tmp_path):
     assert '1: ' in ask(server[0], picture, 'boxes', '0, 0, 99, 99', '猫, 🐈', 'pool', False,
                        api='name_regions')
     assert 'Warning' not in server[1].read_text()
+
+
+def test_what_is_kept_is_small_and_says_the_same(scene, load_tool):
+    """At 1,024 pixels 3.4 MB, where a result has 380; every click and slider as from the result."""
+    app = load_tool('app')
+    picture = cv2.resize(scene, (1024, 1024))
+    result = app.Segmenter(Predictor(ZERO_SHOT, device='cpu'))('', picture)
+    kept = app.keep(result, dict(path='a.png'))
+    assert result.score_map.shape == (30, 1024, 1024)
+    assert len(pickle.dumps(kept)) < 3.45e6
+    unpacked = kept.unpacked()
+    np.testing.assert_array_equal(unpacked.labels, result.labels)
+    for lowest in np.linspace(0.05, 1, 20):
+        np.testing.assert_array_equal(unpacked.or_other(float(lowest)).labels,
+                                      result.or_other(float(lowest)).labels)
+    cells = np.stack([cv2.resize(each, (128, 128), interpolation=cv2.INTER_AREA)
+                      for each in result.score_map]).astype(np.float16)
+    rng = np.random.default_rng(0)
+    for x, y in [(0, 0), (1023, 1023), *rng.integers(0, 1024, (200, 2)).tolist()]:
+        said = app.scores_at(unpacked, kept.best, x, y)
+        assert f', cosine {result.scores[y, x]:.2f}.' in said
+        cosines = cells[:, y // 8, x // 8]
+        assert re.findall(r'<li>(.*?) <b>(.*?)</b>', said) == [
+            (result.class_names[index], f'{cosines[index]:.2f}')
+            for index in np.argsort(-cosines, kind='stable')[:5]]
+    assert app.scores_at(unpacked, kept.best, -5, 10**30) == app.scores_at(
+        unpacked, kept.best, 0, 1023)
+
+
+def test_what_is_kept_of_scores_at_the_ends(load_tool):
+    """Also of a model without a score map, and of more names than 8 bits count."""
+    app = load_tool('app')
+    scores = np.array([[-1, -0.004, 0, 0.3], [0.9999, 1, 1.0000001, 0.55]], np.float32)
+    labels = np.array([[0, 299, 1, 2], [3, 4, 5, 6]])
+    result = Prediction(np.zeros((2, 4, 3), np.uint8), labels, scores, None,
+                        [*map(str, range(300))], [(0, 0, 0)] * 300, 'decode head')
+    kept = app.keep(result, {})
+    assert kept.best is None
+    np.testing.assert_array_equal(kept.unpacked().labels, labels)
+    np.testing.assert_allclose(kept.unpacked().scores, scores, atol=1 / 25_000)
+    assert app.scores_at(kept.unpacked(), None, 3, 0) == 'At 3, 0: <b>2</b>, probability 0.30.'
+
+
+def test_what_is_kept_of_things(load_tool):
+    pytest.importorskip('mmdet')
+    app, rng = load_tool('app'), np.random.default_rng(0)
+    picture = rng.integers(0, 256, (300, 400, 3), np.uint8)
+    masks = np.zeros((60, 300, 400), bool)
+    masks[:, 40:200, 100:300] = rng.random((60, 1, 200)) > 0.3
+    result = Detection(picture, rng.random((60, 4)) * 300, rng.random(60), np.arange(60) % 2, masks,
+                       rng.random((2, 8, 9)), ['sky', 'sea'], [(0, 0, 255), (0, 255, 0)],
+                       'detector')
+    kept = app.keep(result, {})
+    assert len(pickle.dumps(kept)) < masks.nbytes / 50
+    for lowest in (0, 0.5, 1):
+        same = replace(kept.unpacked(), image=picture).above(lowest)
+        np.testing.assert_array_equal(same.overlay(), result.above(lowest).overlay())
+        assert same.counts() == result.above(lowest).counts()
+    boxes_alone = app.keep(replace(result, masks=None), {}).unpacked()
+    assert boxes_alone.masks is None
+
+
+@pytest.fixture
+def serving(monkeypatch, tmp_path):
+    """A page of this process, as tests/attacks has it."""
+    spec = importlib.util.spec_from_file_location('page', ROOT / 'tests/attacks/page.py')
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path))
+    with page.serving(tmp_path) as at:
+        yield at
+
+
+def test_a_visitor_who_is_forgotten_is_told_to_press_again(serving, capfd):
+    """At most as many are kept as the page says; sliders repaint from what is kept."""
+    holder, visitor = serving.page.app.state_holder, serving.visitor
+    assert holder.capacity == 50
+    holder.capacity = 2
+    picture = dict(path=serving.uploaded, meta=dict(_type='gradio.FileData'))
+    repaint, look = (next(index for name, index in visitor.handlers.items()
+                          if name.startswith(kind)) for kind in ('repaint', 'look'))
+
+    def data(answer):
+        return json.loads(answer[1].split('data: ')[-1])
+
+    def event(answer):
+        [last] = [line for line in answer[1].splitlines() if 'process_completed' in line]
+        return json.loads(last.removeprefix('data: '))['output']['data']
+    shown = {}
+    for name in ('first', 'second'):
+        answer = data(visitor.call('segment', picture, 'snow, water', 1, 0, session_hash=name))
+        shown[name] = answer[2]
+    fault, overlay, legend = event(visitor.join(
+        repaint, [None, shown['first'], 0, 0.99], 'first'))
+    assert fault == '' and '0 of 2 names occur' in legend
+    with Image.open(overlay['path']) as painted:
+        assert (np.asarray(painted) == 99).all()
+    click = dict(event_data=dict(index=[5, 6], value=None))
+    assert 'At 5, 6: ' in event(visitor.join(look, [None, 0], 'first', **click))[0]
+    visitor.call('segment', picture, 'snow, water', 1, 0, session_hash='third')
+    assert len(holder.session_data) == 2 and 'first' in holder.session_data
+    gone = 'the result is kept no longer; press the button again'
+    assert gone in event(visitor.join(look, [None, 0], 'second', **click))[0]
+    assert gone in event(visitor.join(repaint, [None, shown['second'], 0, 0], 'second'))[0]
+    assert 'kept' not in str(event(visitor.join(repaint, [None, None, 0, 0], 'new')))
+    visitor.call('segment', picture, 'snow, water', 1, 0, session_hash='new')
+    Path(serving.uploaded).unlink()  # as Gradio deletes it after an hour
+    assert 'not uploaded here' in event(visitor.join(
+        repaint, [None, shown['first'], 0, 0], 'new'))[0]
+    assert 'Traceback' not in ''.join(capfd.readouterr())
+
+
+def test_faults_of_the_program_leave_a_trace(serving, capfd, monkeypatch):
+    """Odd values leave a line; neither tells the visitor more than that."""
+    for error, traces in [(RuntimeError('a fault at /home'), 1), (KeyError('odd'), 0)]:
+        async def fail(*_, error=error):
+            raise error
+        monkeypatch.setattr(serving.page, 'preprocess_data', fail)
+        code, said = serving.visitor.call('segment', None, 'a, b', 1, 0)
+        assert code == 200 and 'the page cannot answer this request; its log says why' in said
+        assert '/home' not in said
+        log = ''.join(capfd.readouterr())
+        assert ('Traceback' in log) == traces
+        assert traces or "no answer to a request: KeyError: \"'odd'\" (test_app.py, line " in log
 
 
 def test_names_of_one_visitor_are_not_those_of_another(scene, tmp_path, load_tool):
