@@ -8,9 +8,10 @@ from textwrap import shorten
 from typing import Any
 
 from denseclip_mm.apis.towers import check_loaded_towers, check_text_tower, check_weights
-from denseclip_mm.files import check_finite, read_state_dict, read_tensors
+from denseclip_mm.files import read_state_dict, read_tensors
 from denseclip_mm.models.class_order import another_order
 from denseclip_mm.models.neck import PixelTextNeck
+from denseclip_mm.tensors import check_finite, check_kinds
 from denseclip_mm.text import TextEmbeddings
 
 from mmengine import fileio
@@ -48,8 +49,8 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no checkpoint, would run code when it is loaded, is not of this model,
-            was trained with its class names in another order, or holds NaN, infinite or quantised
-            weights.
+            was trained with its class names in another order, or holds weights that are NaN,
+            infinite, quantised or of another kind of number.
     """
     with _local(path) as file:
         state, meta = read_state_dict(file)
@@ -60,6 +61,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
         raise ValueError(f'{path} is no checkpoint of this config: {other} is a '
                          f'{type(state[other]).__name__}, not a tensor')
     check_finite(state, path)
+    check_kinds(state, model.state_dict(), path)
     if new_classes:
         state |= _kept(model, state, path)
     try:
