@@ -46,7 +46,7 @@ class UnreadableFileError(ValueError):
 
 
 def read_tensors(path: str | Path, what: str = 'checkpoint', *,
-                 map_location: Any = 'cpu') -> Any:
+                 map_location: Any = 'cpu', mapped: bool = False) -> Any:
     """Read what ``torch.save``, safetensors or ``numpy.save`` wrote.
 
     Nothing in the file is run. The check sums of an archive of torch are compared; safetensors,
@@ -56,6 +56,8 @@ def read_tensors(path: str | Path, what: str = 'checkpoint', *,
         path: the file; ``.safetensors`` and ``.npy`` are known by their ending.
         what: it should be, for the error message.
         map_location: where tensors of ``torch.save`` go, as in ``torch.load``.
+        mapped: leave the tensors of an archive of torch on the disk, and its check sums uncompared:
+            for a look at what else it holds.
 
     Returns:
         What was saved: a tensor, or tensors and numbers in dicts and lists.
@@ -73,14 +75,16 @@ def read_tensors(path: str | Path, what: str = 'checkpoint', *,
             return load_file(path)
         if path.suffix == '.npy':  # mapped: the header's size is compared with the file's
             return torch.from_numpy(np.load(path, mmap_mode='r', allow_pickle=False).copy())
-        if zipfile.is_zipfile(path):  # whose check sums torch does not compare
+        is_archive = zipfile.is_zipfile(path)
+        if is_archive and not mapped:  # whose check sums torch does not compare
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:
                     raise ValueError(_CHANGED)
         new = set(ALLOWED) - set(torch.serialization.get_safe_globals())
         with torch.serialization.safe_globals(list(new)), \
                 warnings.catch_warnings(action='ignore'):  # of kinds of files that it then refuses
-            content = torch.load(path, map_location=map_location, weights_only=True)
+            content = torch.load(path, map_location=map_location, weights_only=True,
+                                 mmap=is_archive and mapped)
         size = path.stat().st_size + _MOST_UNPACKED
         if not all(is_in_file(value, size) for value in tensors_in(content)):
             raise ValueError(_UNPACKS)

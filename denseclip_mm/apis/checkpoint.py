@@ -8,7 +8,7 @@ from textwrap import shorten
 from typing import Any
 
 from denseclip_mm.apis.towers import check_loaded_towers, check_text_tower, check_weights
-from denseclip_mm.files import read_state_dict, read_tensors
+from denseclip_mm.files import read_state_dict
 from denseclip_mm.models.class_order import another_order
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.tensors import check_finite, check_kinds
@@ -73,37 +73,6 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
         raise ValueError(fault)
     check_loaded_towers(model, path)
     return meta
-
-
-def newest_checkpoint(folder: str | Path) -> tuple[Path, int | None, list[str]]:
-    """Find the newest checkpoint that a training can be resumed from.
-
-    Args:
-        folder: holds the checkpoints of the training.
-
-    Returns:
-        Its path, the seed of the run that wrote it, and what is the matter with those that are
-        newer.
-
-    Raises:
-        FileNotFoundError: if there is none; says what is the matter with those that there are.
-    """
-    faults = []
-    paths = [path for path in Path(folder).glob('*.pth') if not path.name.startswith('best_')]
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        try:
-            content = read_tensors(path)
-        except (OSError, ValueError) as error:
-            faults.append(str(error))
-            continue
-        needed = {'state_dict', 'optimizer', 'message_hub', 'meta'}
-        if isinstance(content, dict) and needed <= content.keys() and isinstance(
-                content['meta'], dict):
-            return path, content['meta'].get('seed'), faults
-        faults.append(f'{path} is no checkpoint to resume from: it holds no state of an optimiser')
-    raise FileNotFoundError('; '.join(
-        [f'there is no checkpoint to resume from in {str(folder)!r} (looked from {Path.cwd()}); '
-         'without --resume the training starts anew', *faults]))
 
 
 def plain_model(model: nn.Module) -> nn.Module:

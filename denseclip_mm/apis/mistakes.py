@@ -164,7 +164,7 @@ def _key(frames: list[FrameType]) -> str:
     """The entry of the config that the innermost frames deal with, by its keys."""
     cfg = next((frame.f_locals['cfg'] for frame in frames
                 if isinstance(frame.f_locals.get('cfg'), Config)), None)
-    entries, found = list(_entries(cfg._cfg_dict, '')) if cfg else [], []
+    entries, found = list(entries_of(cfg._cfg_dict, '')) if cfg else [], []
     for frame in frames:
         if frame.f_code.co_name == 'run':  # a loop, which deals with all of it
             found = []
@@ -174,14 +174,23 @@ def _key(frames: list[FrameType]) -> str:
     return f'{" or ".join(found[:3])}: ' if found else ''
 
 
-def _entries(value: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The dicts in a config, by their keys."""
+def entries_of(value: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The dicts in a part of a config, by their keys.
+
+    Args:
+        value: a dict or a list.
+        key: of it, with a dot at its end.
+
+    Examples:
+        >>> dict(entries_of([dict(a=1, b=dict(c=2))], 'hooks.'))
+        {'hooks.0': {'a': 1, 'b': {'c': 2}}, 'hooks.0.b': {'c': 2}}
+    """
     items = dict.items(value) if isinstance(value, dict) else enumerate(value)
     for inner, each in items:
         if isinstance(each, dict | list | tuple):
             if isinstance(each, dict) and each:
                 yield f'{key}{inner}', each
-            yield from _entries(each, f'{key}{inner}.')
+            yield from entries_of(each, f'{key}{inner}.')
 
 
 def _entries_of(frame: FrameType, entries: list[tuple[str, dict[str, Any]]]) -> list[str]:
