@@ -108,8 +108,9 @@ def _check_normalisation(cfg: Config) -> None:
             if isinstance(numbers, list | tuple) and not all(
                     isinstance(number, int | float) and least <= number <= most
                     for number in numbers):
-                raise ValueError(f'{key} has {name}={shorten(str(numbers), 60)}, which leaves nothing '
-                                 f'of a picture; these are numbers of {least:g} to {most:,.0f}')
+                raise ValueError(f'{key} has {name}={shorten(str(numbers), 60)}, which leaves '
+                                 'nothing of a picture; these are numbers of '
+                                 f'{least:g} to {most:,.0f}')
 
 
 def check_data(cfg: Config, *loaders: str) -> None:
