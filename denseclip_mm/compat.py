@@ -2,7 +2,8 @@
 
 1. mmseg and mmdet import ``mmcv.ops`` unconditionally (onedl's mmseg does not), which fails where
    mmcv has no compiled ops (mmcv-lite, onedl's wheels); detectors call a few of them.
-2. mmengine's loads of checkpoints refuse what mmengine itself writes, or run what a file says.
+2. mmengine's loads of checkpoints refuse what mmengine itself writes, or run what a file says, be
+   it a pickle or the text of a config; and convert numbers that are no weights.
 3. mmengine knows the packages of OpenMMLab alone by name, and looks for the types of configs that
    are inherited from a package among those of a scope of its name.
 4. mmengine starts its data workers before anyone could say where they shall begin.
@@ -20,12 +21,14 @@ from unittest.mock import patch
 
 from denseclip_mm.files import ALLOWED, UnreadableFileError, read_tensors
 from denseclip_mm.ops import OPS
+from denseclip_mm.tensors import check_kinds
 
 import torch
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.infer import BaseInferencer
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader, loops
+from mmengine.runner import CheckpointLoader, checkpoint, loops
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -119,11 +122,15 @@ def load_data_only() -> None:
     Its own loads refuse what mmengine itself writes, to resume from (0.10.7), or run what a file
     says (onedl's 0.10.12 falls back to it; downloads do on both). Files on disk are read by
     :func:`denseclip_mm.files.read_tensors`, others as mmengine does, with torch's check forced.
+    Nor is the text of a config in a checkpoint run: resuming does without it, and an inferencer
+    that is given weights alone is refused. Integers are no weights of a network.
     """
     ALLOWED.extend([HistoryBuffer, (_history_buffer_method, 'builtins.getattr')])
     for prefix, load in list(CheckpointLoader._schemes.items()):
         CheckpointLoader.register_scheme(
             prefixes=prefix, force=True, loader=load_from_local if prefix == '' else _checked(load))
+    BaseInferencer._init_model = _with_config(BaseInferencer._init_model)
+    checkpoint.load_state_dict = _of_their_kind(checkpoint.load_state_dict)
 
 
 def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
@@ -133,9 +140,14 @@ def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
         FileNotFoundError: if there is no such file.
         UnreadableFileError: if it is no checkpoint.
     """
-    content = read_tensors(filename, map_location=map_location)
+    return _without_program(read_tensors(filename, map_location=map_location), filename)
+
+
+def _without_program(content: Any, filename: str) -> dict[str, Any]:
+    """A checkpoint without the text that ``Runner.resume`` runs; mmengine itself writes none."""
     if not isinstance(content, dict) or not isinstance(content.get('meta'), dict | None):
         raise UnreadableFileError(f'{filename} is no checkpoint: it holds no state dict')
+    (content.get('meta') or {}).pop('config', None)
     return content
 
 
@@ -145,14 +157,36 @@ def _checked(load: Callable) -> Callable:
     def checked(filename: str, map_location: Any = None) -> dict[str, Any]:
         with patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1'):
             try:
-                return load(filename, map_location=map_location)
+                content = load(filename, map_location=map_location)
             except (OSError, ImportError):  # it was not fetched
                 raise
             except Exception as error:  # damaged pickles raise nearly anything
                 raise UnreadableFileError(
                     f'{filename} is no checkpoint: it is damaged, of another kind, or would run '
                     f'code when it is loaded, so it was not ({type(error).__name__})') from None
+        return _without_program(content, filename)
     return checked
+
+
+def _with_config(init: Callable) -> Callable:
+    """A method of mmengine's inferencers, which take a config from the weights, and run it."""
+    @wraps(init)
+    def with_config(self: Any, cfg: Any, weights: str | None,
+                    device: str = 'cpu') -> torch.nn.Module:
+        if not cfg:
+            raise ValueError(f'the config in {weights} is a program of whoever wrote the file, so '
+                             'it was not run; give the config of the model as model=')
+        return init(self, cfg, weights, device)
+    return with_config
+
+
+def _of_their_kind(load: Callable) -> Callable:
+    """A ``load_state_dict`` of floating-point weights alone."""
+    @wraps(load)
+    def of_their_kind(module: torch.nn.Module, state_dict: Any, *args: Any, **kwargs: Any) -> None:
+        check_kinds(state_dict, module.state_dict(), 'the checkpoint')
+        load(module, state_dict, *args, **kwargs)
+    return of_their_kind
 
 
 def name_configs() -> None:

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from errno import ENOSPC
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from textwrap import shorten
 from typing import Any
+
+from denseclip_mm.tensors import TANGLED, is_in_file, tensors_in
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ class UnreadableFileError(ValueError):
 
 
 def read_tensors(path: str | Path, what: str = 'checkpoint', *,
-                 map_location: Any = 'cpu') -> Any:
+                 map_location: Any = 'cpu', mapped: bool = False) -> Any:
     """Read what ``torch.save``, safetensors or ``numpy.save`` wrote.
 
     Nothing in the file is run. The check sums of an archive of torch are compared; safetensors,
@@ -55,6 +56,8 @@ def read_tensors(path: str | Path, what: str = 'checkpoint', *,
         path: the file; ``.safetensors`` and ``.npy`` are known by their ending.
         what: it should be, for the error message.
         map_location: where tensors of ``torch.save`` go, as in ``torch.load``.
+        mapped: leave the tensors of an archive of torch on the disk, and its check sums uncompared:
+            for a look at what else it holds.
 
     Returns:
         What was saved: a tensor, or tensors and numbers in dicts and lists.
@@ -72,15 +75,19 @@ def read_tensors(path: str | Path, what: str = 'checkpoint', *,
             return load_file(path)
         if path.suffix == '.npy':  # mapped: the header's size is compared with the file's
             return torch.from_numpy(np.load(path, mmap_mode='r', allow_pickle=False).copy())
-        if zipfile.is_zipfile(path):  # whose check sums torch does not compare
+        is_archive = zipfile.is_zipfile(path)
+        if is_archive and not mapped:  # whose check sums torch does not compare
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:
                     raise ValueError(_CHANGED)
         new = set(ALLOWED) - set(torch.serialization.get_safe_globals())
         with torch.serialization.safe_globals(list(new)), \
                 warnings.catch_warnings(action='ignore'):  # of kinds of files that it then refuses
-            content = torch.load(path, map_location=map_location, weights_only=True)
-        _check_tensors(content)
+            content = torch.load(path, map_location=map_location, weights_only=True,
+                                 mmap=is_archive and mapped)
+        size = path.stat().st_size + _MOST_UNPACKED
+        if not all(is_in_file(value, size) for value in tensors_in(content)):
+            raise ValueError(_UNPACKS)
         return content
 
 
@@ -102,18 +109,6 @@ def read_state_dict(path: str | Path,
     if fault := _fault_of_meta({} if meta is None else meta):
         raise UnreadableFileError(f'{path} is no {what}: {fault}')
     return {key.removeprefix('module.'): value for key, value in state.items()}, meta or {}
-
-
-def _check_tensors(content: Any) -> None:
-    """Refuse tensors that take more memory than they have in the file, or have no numbers there."""
-    if isinstance(content, dict):
-        state = content.get('state_dict')
-        content = [*content.values(), *(state.values() if isinstance(state, dict) else ())]
-    for value in content if isinstance(content, list) else [content]:
-        if isinstance(value, torch.Tensor) and (
-                value.layout != torch.strided or value.is_meta or value.is_quantized
-                or value.nbytes > value.untyped_storage().nbytes()):
-            raise ValueError(_UNPACKS)
 
 
 def _fault_of_meta(meta: Any) -> str | None:
@@ -154,36 +149,11 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise UnreadableFileError(f'{path} is no {what}: {_fault(path, error)}') from None
 
 
-def check_finite(tensors: dict[str, Any], path: str | Path) -> None:
-    """Refuse weights that are NaN, infinite or quantised: what scales those is not among them.
-
-    Args:
-        tensors: by name; what is no tensor is passed over.
-        path: where they are from, for the error message.
-
-    Raises:
-        ValueError: if one of them is; says which.
-
-    Examples:
-        >>> check_finite({'bias': torch.tensor([0.0, float('nan')])}, 'model.pth')
-        Traceback (most recent call last):
-        ValueError: model.pth holds NaN or infinite weights (1 tensors: bias); take an earlier one
-    """
-    tensors = {name: value for name, value in tensors.items() if isinstance(value, torch.Tensor)}
-    narrow = [name for name, value in tensors.items()
-              if value.dtype.itemsize == 1 and value.dtype != torch.bool]
-    if faulty := narrow or [name for name, value in tensors.items() if not value.isfinite().all()]:
-        kind = 'quantised' if narrow else 'NaN or infinite'
-        raise ValueError(f'{path} holds {kind} weights ({len(faulty)} tensors: '
-                         f'{shorten(", ".join(faulty), 120)}); take '
-                         + ('those of 16 or 32 bits' if narrow else 'an earlier one'))
-
-
 def _fault(path: Path, error: Exception) -> str:
     """What is the matter with a file that could not be read."""
     if asked_for := re.search(r'GLOBAL (\S+)', str(error)):
         return f'it would run code when it is loaded, so it was not ({asked_for[1]})'
-    if str(error) in (_UNPACKS, _CHANGED):
+    if str(error) in (_UNPACKS, _CHANGED, TANGLED):
         return str(error)
     if isinstance(error, PermissionError):
         return 'it may not be read'

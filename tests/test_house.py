@@ -14,16 +14,17 @@ FILES = sorted((ROOT / 'denseclip_mm').rglob('*.py'))
 BELOW = {
     'version': [],
     '__main__': [],
-    'compat': ['files', 'ops'],
+    'compat': ['files', 'ops', 'tensors'],
     'ops': [],
-    'files': [],
+    'files': ['tensors'],
+    'tensors': [],
     'torchscript': [],
     'positions': [],
-    'clip': ['files', 'positions', 'torchscript'],
-    'text': ['clip', 'files'],
+    'clip': ['files', 'positions', 'tensors', 'torchscript'],
+    'text': ['clip', 'files', 'tensors'],
     'backbones': ['clip', 'positions'],
     'models': ['text', 'clip'],
-    'apis': ['models', 'text', 'backbones', 'clip', 'files'],
+    'apis': ['models', 'text', 'backbones', 'clip', 'files', 'tensors'],
     'datasets': ['apis', 'models'],
     'engine': ['apis', 'datasets', 'models', 'text', 'files'],
     'demo': ['files'],
@@ -50,7 +51,7 @@ def test_file(path):
         for name in imports(tree):
             if name.startswith('denseclip_mm.'):
                 assert name.split('.')[1] in [own, *BELOW[own]], f'{own} <- {name}'
-    if own in ('text', 'clip', 'files', 'ops', 'positions', 'torchscript') or (
+    if own in ('text', 'clip', 'files', 'ops', 'positions', 'tensors', 'torchscript') or (
             own == 'backbones' and path.name != 'aligned.py'):
         assert not any(name.startswith('mm') for name in imports(tree)), 'knows open_clip alone'
     for node in ast.walk(tree):

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from denseclip_mm.apis.checkpoint import load_checkpoint, newest_checkpoint, plain_model
+from denseclip_mm.apis.checkpoint import load_checkpoint, plain_model
 from denseclip_mm.apis.command_line import launch_on_cpu, parse_launched, tool_parser
 from denseclip_mm.apis.config import check_data, load_config
 from denseclip_mm.apis.mistakes import one_line
+from denseclip_mm.apis.resume import newest_checkpoint
 from denseclip_mm.datasets import check_annotations
 from denseclip_mm.engine.hooks import CheckClassesHook
 from denseclip_mm.engine.quiet_runner import QuietRunner
@@ -36,16 +37,22 @@ def resume(cfg: Config) -> None:
 
     Raises:
         FileNotFoundError: if there is none.
+        ValueError: if it is of a training that went on for longer than this one is to.
     """
     folder = Path(cfg.work_dir)
     if cfg.default_hooks.checkpoint.get('out_dir'):  # mmengine adds the work dir's name
         folder = Path(cfg.default_hooks.checkpoint.out_dir) / folder.name
-    path, seed, faults = newest_checkpoint(folder)
+    path, meta, faults = newest_checkpoint(folder)
     for fault in faults:
         print(f'skipped: {fault}', file=sys.stderr)
+    for key, end in dict(iter='max_iters', epoch='max_epochs').items():
+        most = (cfg.get('train_cfg') or {}).get(end)
+        if isinstance(most, int) and meta[key] > most:
+            raise ValueError(f'{path} is of {key} {meta[key]:,}, after the end of this training; '
+                             f'train_cfg.{end}={most}')
     cfg.update(load_from=str(path), resume=True)
     if cfg.get('randomness', {}).get('seed') is None:
-        cfg.merge_from_dict({'randomness.seed': seed})
+        cfg.merge_from_dict({'randomness.seed': meta.get('seed')})
 
 
 def how_to_go_on(cfg: Config) -> str:

@@ -8,9 +8,10 @@ from textwrap import shorten
 from typing import Any
 
 from denseclip_mm.apis.towers import check_loaded_towers, check_text_tower, check_weights
-from denseclip_mm.files import check_finite, read_state_dict, read_tensors
+from denseclip_mm.files import read_state_dict
 from denseclip_mm.models.class_order import another_order
 from denseclip_mm.models.neck import PixelTextNeck
+from denseclip_mm.tensors import check_finite, check_kinds
 from denseclip_mm.text import TextEmbeddings
 
 from mmengine import fileio
@@ -48,8 +49,8 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no checkpoint, would run code when it is loaded, is not of this model,
-            was trained with its class names in another order, or holds NaN, infinite or quantised
-            weights.
+            was trained with its class names in another order, or holds weights that are NaN,
+            infinite, quantised or of another kind of number.
     """
     with _local(path) as file:
         state, meta = read_state_dict(file)
@@ -60,6 +61,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
         raise ValueError(f'{path} is no checkpoint of this config: {other} is a '
                          f'{type(state[other]).__name__}, not a tensor')
     check_finite(state, path)
+    check_kinds(state, model.state_dict(), path)
     if new_classes:
         state |= _kept(model, state, path)
     try:
@@ -71,37 +73,6 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
         raise ValueError(fault)
     check_loaded_towers(model, path)
     return meta
-
-
-def newest_checkpoint(folder: str | Path) -> tuple[Path, int | None, list[str]]:
-    """Find the newest checkpoint that a training can be resumed from.
-
-    Args:
-        folder: holds the checkpoints of the training.
-
-    Returns:
-        Its path, the seed of the run that wrote it, and what is the matter with those that are
-        newer.
-
-    Raises:
-        FileNotFoundError: if there is none; says what is the matter with those that there are.
-    """
-    faults = []
-    paths = [path for path in Path(folder).glob('*.pth') if not path.name.startswith('best_')]
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        try:
-            content = read_tensors(path)
-        except (OSError, ValueError) as error:
-            faults.append(str(error))
-            continue
-        needed = {'state_dict', 'optimizer', 'message_hub', 'meta'}
-        if isinstance(content, dict) and needed <= content.keys() and isinstance(
-                content['meta'], dict):
-            return path, content['meta'].get('seed'), faults
-        faults.append(f'{path} is no checkpoint to resume from: it holds no state of an optimiser')
-    raise FileNotFoundError('; '.join(
-        [f'there is no checkpoint to resume from in {str(folder)!r} (looked from {Path.cwd()}); '
-         'without --resume the training starts anew', *faults]))
 
 
 def plain_model(model: nn.Module) -> nn.Module:

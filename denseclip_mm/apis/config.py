@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from denseclip_mm.apis.mistakes import did_you_mean
+from denseclip_mm.apis.mistakes import did_you_mean, entries_of
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_detector import NO_MMDET
 from denseclip_mm.models.vocabulary import clean_name
@@ -30,6 +30,7 @@ _KINDS = {  # of what mmengine takes for granted
     list: ('custom_hooks', 'vis_backends', 'test_pipeline', 'tta_pipeline'),
     str: ('work_dir', 'load_from', 'default_scope'),
 }
+_NORMALISATION = dict(mean=(-1e6, 1e6), std=(1e-6, 1e6))  # what pixels of up to 16 bits may have
 _ENTRIES = {*signature(Runner.__init__).parameters, *chain(*_KINDS.values())}
 
 
@@ -49,7 +50,8 @@ def load_config(path: str | Path | Config, *, options: dict[str, Any] | None, la
     Raises:
         FileNotFoundError: if there is no such config.
         ValueError: if it is another kind of file or neither file nor ``Config``, an entry cannot be
-            of that kind, or an option is of no entry and spelt nearly like one.
+            of that kind, mean or standard deviation of the pixels leave nothing of a picture, or an
+            option is of no entry and spelt nearly like one.
 
     Examples:
         >>> cfg = load_config('configs/demo/zero_shot_scenes.py', launcher='none', work_dir=None,
@@ -67,6 +69,7 @@ def load_config(path: str | Path | Config, *, options: dict[str, Any] | None, la
     if work_dir is not None:
         cfg.work_dir = work_dir
     _check_kinds(cfg)
+    _check_normalisation(cfg)
     if cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(cfg.filename or 'config').stem)
     return cfg
@@ -105,6 +108,19 @@ def _check_kinds(cfg: Config) -> None:
     if cfg.default_scope not in MODELS.children and find_spec(cfg.default_scope) is None:
         raise ValueError(f'default_scope={cfg.default_scope!r} is no package; that of mmseg is '
                          "'mmseg'")
+
+
+def _check_normalisation(cfg: Config) -> None:
+    """Refuse numbers that leave nothing of a picture, wherever a config normalises one."""
+    for key, entry in entries_of(cfg._cfg_dict, ''):
+        for name, (least, most) in _NORMALISATION.items():
+            numbers = entry.get(name) if {'mean', 'std'} <= entry.keys() else None
+            if isinstance(numbers, list | tuple) and not all(
+                    isinstance(number, int | float) and least <= number <= most
+                    for number in numbers):
+                raise ValueError(f'{key} has {name}={shorten(str(numbers), 60)}, which leaves '
+                                 'nothing of a picture; these are numbers of '
+                                 f'{least:g} to {most:,.0f}')
 
 
 def check_data(cfg: Config, *loaders: str) -> None:

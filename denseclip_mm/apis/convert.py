@@ -7,6 +7,7 @@ and has to take every tensor, no more and no fewer.
 from typing import Any
 
 from denseclip_mm.apis.published import published_model
+from denseclip_mm.tensors import check_finite, check_kinds
 
 import numpy as np
 import torch
@@ -45,8 +46,8 @@ def convert(published: dict[str, Any], *, meta: dict[str, Any] | None = None,
         Our checkpoint (``meta`` and ``state_dict``), and a model config in its sizes.
 
     Raises:
-        ValueError: if the checkpoint is something else, has tensors too many or too few, or does
-            not fit the CLIP weights.
+        ValueError: if the checkpoint is something else, has tensors too many or too few, or numbers
+            of another kind than weights have, or does not fit the CLIP weights.
     """
     if not all(isinstance(value, Tensor) for value in published.values()):
         raise ValueError('the state dict holds other things than tensors')
@@ -61,8 +62,11 @@ def convert(published: dict[str, Any], *, meta: dict[str, Any] | None = None,
     if clip is not None:
         state['neck.text_encoder.tower.positional_embedding'] = _all_positions(
             published['text_encoder.positional_embedding'], clip)
+    built = MODELS.build(model)
+    check_finite(state, 'the checkpoint')
+    check_kinds(state, built.state_dict(), 'the checkpoint')
     try:
-        MODELS.build(model).load_state_dict(state, strict=True)
+        built.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise ValueError('not every tensor of the checkpoint is accounted for: '
                          + '; '.join(str(error).splitlines()[1:4])) from error
@@ -94,6 +98,7 @@ def _all_positions(published: Tensor, clip: dict[str, Tensor]) -> Tensor:
         got = None if rows is None else tuple(rows.shape)
         raise ValueError(f'the CLIP weights have text positions {got}, the checkpoint '
                          f'{tuple(published.shape)}; give the weights of the CLIP it started from')
+    check_kinds(dict(positions=rows), dict(positions=published), 'the file of CLIP weights')
     return torch.cat([published, rows[len(published):].to(published.dtype)])
 
 

@@ -9,7 +9,6 @@ import io
 import re
 import signal
 import sys
-import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -22,6 +21,8 @@ from traceback import walk_tb
 from types import FrameType
 from typing import Any
 from warnings import filterwarnings
+
+from denseclip_mm.apis.stops import signal_behind, terminable
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -55,34 +56,6 @@ def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
     """
     near = get_close_matches(word, known, 1, cutoff)
     return f'; did you mean {near[0]!r}?' if near else ''
-
-
-def _raise_interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(number)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM, as of a queue or ``kill``, ends the block as Ctrl-C does, if nothing else does."""
-    ours = (threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
-    try:
-        if ours:
-            signal.signal(signal.SIGTERM, _raise_interrupt)
-        yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _signal_behind(error: BaseException | None) -> int | None:
-    """The signal that stopped the process, also where others made an error of their own of it.
-
-    mmengine takes what ends yapf for a mistake in a config, and PyTorch its killed data workers.
-    """
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__context__
-    return error and (*error.args, signal.SIGINT)[0]
 
 
 @contextmanager
@@ -120,10 +93,10 @@ def one_line(traceback: bool, what: str = '', stopped: Callable[[], str] = lambd
     if isinstance(sys.stdout, io.TextIOWrapper):  # what it has no letters for would be a mistake
         sys.stdout.reconfigure(errors='backslashreplace')
     try:
-        with _terminable():
+        with terminable():
             yield first
     except (Exception, KeyboardInterrupt) as error:
-        if not traceback and (number := _signal_behind(error)):
+        if not traceback and (number := signal_behind(error)):
             if number != signal.SIGINT:  # data workers died, as PyTorch would go on to say
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             sys.stderr.write(f'stopped: {stopped()}\n')
@@ -209,7 +182,7 @@ def _key(frames: list[FrameType]) -> str:
     """The entry of the config that the innermost frames deal with, by its keys."""
     cfg = next((frame.f_locals['cfg'] for frame in frames
                 if isinstance(frame.f_locals.get('cfg'), Config)), None)
-    entries, found = list(_entries(cfg._cfg_dict, '')) if cfg else [], []
+    entries, found = list(entries_of(cfg._cfg_dict, '')) if cfg else [], []
     for frame in frames:
         if frame.f_code.co_name == 'run':  # a loop, which deals with all of it
             found = []
@@ -219,14 +192,23 @@ def _key(frames: list[FrameType]) -> str:
     return f'{" or ".join(found[:3])}: ' if found else ''
 
 
-def _entries(value: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The dicts in a config, by their keys."""
+def entries_of(value: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The dicts in a part of a config, by their keys.
+
+    Args:
+        value: a dict or a list.
+        key: of it, with a dot at its end.
+
+    Examples:
+        >>> dict(entries_of([dict(a=1, b=dict(c=2))], 'hooks.'))
+        {'hooks.0': {'a': 1, 'b': {'c': 2}}, 'hooks.0.b': {'c': 2}}
+    """
     items = dict.items(value) if isinstance(value, dict) else enumerate(value)
     for inner, each in items:
         if isinstance(each, dict | list | tuple):
             if isinstance(each, dict) and each:
                 yield f'{key}{inner}', each
-            yield from _entries(each, f'{key}{inner}.')
+            yield from entries_of(each, f'{key}{inner}.')
 
 
 def _entries_of(frame: FrameType, entries: list[tuple[str, dict[str, Any]]]) -> list[str]:

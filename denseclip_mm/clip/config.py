@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.clip.hub import HUB, LOCAL, from_hub
+from denseclip_mm.clip.sizes import check_sizes
 from denseclip_mm.clip.sources import CONFIG, DEMO, NAMES, folder_of, is_place, tag_of
 from denseclip_mm.torchscript import is_torchscript
 
@@ -31,7 +32,8 @@ def clip_config(model: str | dict[str, Any]) -> dict[str, Any]:
     Raises:
         FileNotFoundError: if there is no such folder, or no such file in it, or it cannot be
             fetched.
-        ValueError: if open_clip has no model of that name, or the config lacks a key.
+        ValueError: if open_clip has no model of that name, or the config lacks a key, or has a size
+            that is none or beyond all bounds.
 
     Examples:
         >>> clip_config('RN50-quickgelu')['vision_cfg']['layers']
@@ -50,6 +52,7 @@ def clip_config(model: str | dict[str, Any]) -> dict[str, Any]:
     if missing:
         raise ValueError(f'{where} lacks {sorted(missing)}; it needs embed_dim, vision_cfg and '
                          'text_cfg as in open_clip/model_configs/*.json')
+    check_sizes(model, where)
     return deepcopy(dict(model))
 
 
@@ -148,7 +151,7 @@ def _described(folder: Path) -> dict[str, Any]:
     known: dict[str, Any] = {}
     if (folder / 'config.json').is_file():  # of transformers
         content = _read_json(folder / 'config.json')
-        usual = dict(clip='quick_gelu', siglip='gelu').get(content.get('model_type'))
+        usual = dict(clip='quick_gelu', siglip='gelu').get(str(content.get('model_type')))
         if usual is not None:
             known['quick_gelu'] = 'quick_gelu' in [
                 _dict(content.get(part)).get('hidden_act', usual)
@@ -162,7 +165,7 @@ def _pixels(content: dict[str, Any], prefix: str) -> dict[str, tuple[float, ...]
     found = {key: content.get(prefix + key) for key in ('mean', 'std')}
     return {key: tuple(numbers) for key, numbers in found.items()
             if isinstance(numbers, list) and len(numbers) == 3
-            and all(isinstance(number, int | float) for number in numbers)}
+            and all(isinstance(number, int | float) and 0 <= number <= 1 for number in numbers)}
 
 
 def _dict(content: Any) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 from denseclip_mm.clip.config import clip_config, traits
 from denseclip_mm.clip.layouts import to_open_clip
 from denseclip_mm.clip.sources import parts_of, weights_file
-from denseclip_mm.files import UnreadableFileError, check_finite, read_state_dict, reading
+from denseclip_mm.files import UnreadableFileError, read_state_dict, reading
 from denseclip_mm.positions import resize_position_table
+from denseclip_mm.tensors import check_finite, check_kinds
 from denseclip_mm.torchscript import is_torchscript, read_archive
 
 import open_clip
@@ -40,8 +41,8 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
 
     Raises:
         FileNotFoundError: if neither tag, file nor folder, or the weights cannot be fetched.
-        ValueError: if the weights are of another architecture, context length or activation, NaN,
-            infinite or quantised, or the file is not CLIP weights.
+        ValueError: if the weights are of another architecture, context length, activation or kind
+            of number, NaN, infinite or quantised, or the file is not CLIP weights.
     """
     whole = read_weights(model, pretrained)
     prefix = f'{part}.'
@@ -51,12 +52,13 @@ def load_tower(tower: nn.Module, part: str, *, model: str | dict[str, Any], pret
         raise ValueError(f'{pretrained!r} holds no {part} tower of a CLIP; its tensors are '
                          f'{shorten(", ".join(whole), 120)}')
     check_finite(state, pretrained)  # quantised ones bring more tensors, too
+    own = {key: value for key, value in tower.state_dict().items()
+           if not key.endswith('position_grid')}  # which is ours, not CLIP's
+    check_kinds(state, own, pretrained)
     table = next((key for key in state if key.endswith(_POSITIONS)), None)
     if grid is not None and table is not None:
         state[table] = resize_position_table(state[table].float(), grid)
 
-    own = {key: value for key, value in tower.state_dict().items()
-           if not key.endswith('position_grid')}  # which is ours, not CLIP's
     faults = [f'{key} is missing' for key in own if key not in state]
     faults += [f'{key} is not part of the model' for key in state if key not in own]
     faults += [f'{key} is {tuple(state[key].shape)}, the model has {tuple(own[key].shape)}'

@@ -9,6 +9,7 @@ Shapes: B images, S texts, M templates or prompts, T visual tokens, C embedding 
 from collections.abc import Sequence
 
 from denseclip_mm.files import read_tensors
+from denseclip_mm.tensors import check_kinds
 from denseclip_mm.text.tower import CLIPTextTower
 from denseclip_mm.text.tree import grow_trees
 
@@ -168,7 +169,8 @@ class TextEmbeddings(Prompt):
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it does not hold M finite rows of ``embed_dim`` numbers for each text.
+            ValueError: if it does not hold M finite rows of ``embed_dim`` floating-point numbers
+                for each text.
         """
         if self.path is None:
             return
@@ -177,6 +179,7 @@ class TextEmbeddings(Prompt):
             got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
             raise ValueError(f'{self.path} holds {got}, but the class names and embed_dim need '
                              f'{tuple(self.embeddings.shape)}')
+        check_kinds(dict(embeddings=rows), self.state_dict(), self.path)
         if not rows.float().isfinite().all():
             raise ValueError(f'{self.path} holds numbers that are not finite')
         self.embeddings.copy_(rows.detach())

@@ -20,7 +20,8 @@ from typing import Any
 
 from denseclip_mm.apis.command_line import tool_parser
 from denseclip_mm.apis.mistakes import one_line
-from denseclip_mm.files import check_finite, read_state_dict, read_tensors, whole_file
+from denseclip_mm.files import read_state_dict, read_tensors, whole_file
+from denseclip_mm.tensors import check_finite, check_kinds
 
 import numpy as np
 import timm
@@ -67,7 +68,9 @@ def rename(theirs: dict[str, Any], ours: dict[str, Tensor], path: Path) -> dict[
             raise ValueError(f'{path} holds {name} {shape} where {NETWORK} has {wanted} '
                              f'{tuple(own.shape)}; its tensors have to be in the same order')
     check_finite(theirs, path)
-    return dict(zip(ours, theirs.values(), strict=True))
+    named = dict(zip(ours, theirs.values(), strict=True))
+    check_kinds(named, ours, path)
+    return named
 
 
 def _kind(name: str) -> str:
