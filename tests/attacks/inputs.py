@@ -23,6 +23,7 @@ from denseclip_mm.models.vocabulary import read_class_names
 
 import cv2
 import numpy as np
+import regex
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
@@ -127,7 +128,7 @@ def unseen_names(count: int) -> Iterator[Attack]:
     """Names of nothing to see, alone and behind a name."""
     codes = (*range(0x3400), *range(0xd7a4, 0xe100), *range(0xfe00, 0x10000),
              *range(0xe0000, 0xe01f0))
-    unseen = [chr(code) for code in codes if unicodedata.category(chr(code))[0] in 'CZ']
+    unseen = [chr(code) for code in codes if regex.match(r'[\p{C}\p{Z}]', chr(code))]
     unseen += ['\u115f', '\u1160', '\u3164', '\uffa0', '\u2800', '\u034f', '\ufe0f', '\ud83d']
     for each in random.Random(SEED).sample(unseen, count - 8) + unseen[-8:]:
         for names in (['cat', each], ['cat', f'dog;{each}']):
