@@ -8,6 +8,7 @@ from denseclip_mm.apis.mistakes import one_line
 
 import pytest
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import MODELS
 
 
@@ -33,6 +34,29 @@ def test_what_keeps_its_trace(options: dict[str, bool]) -> None:
     """A bug in the middle of a run; everything where the user asks for it."""
     with pytest.raises(ZeroDivisionError):
         line('1 / 0', **options)
+
+
+class Metric(BaseMetric):
+    """Makes no figure of what it is given."""
+
+    def process(self, data_batch: object, data_samples: object) -> None:
+        """Keep nothing."""
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Look for the classes."""
+        return self.dataset_meta['classes']
+
+
+def test_figures_that_cannot_be_made_are_a_mistake_the_first_time() -> None:
+    """A training is under way by then; what no longer works after it did is a bug."""
+    evaluator = Evaluator(Metric())
+    evaluator.dataset_meta = {}
+    assert line('evaluator.evaluate(0)', started=True, evaluator=evaluator).startswith(
+        'error: KeyError: classes (')
+    with pytest.raises(KeyError), one_line(False) as first:
+        first.after_train_iter()
+        first.after_val_epoch()
+        evaluator.evaluate(0)
 
 
 def test_a_data_worker_quotes_its_trace() -> None:
