@@ -31,7 +31,7 @@ _KINDS = {  # of what mmengine takes for granted
     str: ('work_dir', 'load_from', 'default_scope'),
 }
 _NORMALISATION = dict(mean=(-1e6, 1e6), std=(1e-6, 1e6))  # what pixels of up to 16 bits may have
-_ENTRIES = {*signature(Runner.__init__).parameters, *chain(*_KINDS.values())}
+_ENTRIES = {*signature(Runner.__init__).parameters, *chain(*_KINDS.values()), 'custom_imports'}
 
 
 def load_config(path: str | Path | Config, *, options: dict[str, Any] | None, launcher: str,
@@ -50,8 +50,9 @@ def load_config(path: str | Path | Config, *, options: dict[str, Any] | None, la
     Raises:
         FileNotFoundError: if there is no such config.
         ValueError: if it is another kind of file or neither file nor ``Config``, an entry cannot be
-            of that kind, mean or standard deviation of the pixels leave nothing of a picture, or an
-            option is of no entry and spelt nearly like one.
+            of that kind, mean or standard deviation of the pixels leave nothing of a picture, an
+            option is of no entry and spelt nearly like one, or the config has such an entry in
+            place of one.
 
     Examples:
         >>> cfg = load_config('configs/demo/zero_shot_scenes.py', launcher='none', work_dir=None,
@@ -66,6 +67,10 @@ def load_config(path: str | Path | Config, *, options: dict[str, Any] | None, la
         if meant := did_you_mean(entry, known, cutoff=0.8):
             raise ValueError(f'there is no {entry!r} in the config{meant}')
     cfg.merge_from_dict(options or {})
+    for entry in cfg:  # others are variables, which may be named anything
+        if entry not in _ENTRIES and (
+                meant := did_you_mean(entry, _ENTRIES.difference(cfg), cutoff=0.9)):
+            raise ValueError(f'the config has an entry {entry!r}, which nothing reads{meant}')
     if work_dir is not None:
         cfg.work_dir = work_dir
     _check_kinds(cfg)

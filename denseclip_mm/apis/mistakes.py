@@ -25,7 +25,9 @@ from warnings import filterwarnings
 from denseclip_mm.apis.stops import signal_behind, terminable
 
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
+from mmengine.runner import ValLoop
 
 # What mmseg says of the ways in which it calls itself, and matplotlib of each letter that no font
 # has, which is drawn as a box.
@@ -36,15 +38,21 @@ _CHATTER = re.compile(r'\. Please check whether|, the current sys.path is')  # o
 
 
 class FirstIteration(Hook):
-    """Knows whether the first iteration of a run is through."""
+    """Knows whether the first iteration of a run is through, and its first evaluation."""
 
-    done = False
+    done = evaluated = False
 
     def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
         """It is."""
         self.done = True
 
     after_test_iter = after_train_iter
+
+    def after_val_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """It is, with its figures."""
+        self.evaluated = True
+
+    after_test_epoch = after_val_epoch
 
 
 def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
@@ -65,10 +73,10 @@ def one_line(traceback: bool, what: str = '', stopped: Callable[[], str] = lambd
 
     So does Ctrl-C, with exit code 130, and SIGTERM, with 143.
 
-    Until the first iteration is through, any exception is taken for a mistake in what was given.
-    Later ones are taken for bugs and keep their trace, but for what is expected: errors of the
-    operating system, such as a full disk, a lost loss (``FloatingPointError``), and this package's
-    own ``ValueError``.
+    Until the first iteration is through, any exception is taken for a mistake in what was given; in
+    validations and figures, until the first of them are. Later ones are taken for bugs and keep
+    their trace, but for what is expected: errors of the operating system, such as a full disk, a
+    lost loss (``FloatingPointError``), and this package's own ``ValueError``.
 
     Args:
         traceback: let the exception through.
@@ -105,9 +113,15 @@ def one_line(traceback: bool, what: str = '', stopped: Callable[[], str] = lambd
             raise
         # Once each: a frame that catches and raises again stands in the trace twice.
         frames = list(dict.fromkeys(frame for frame, _ in walk_tb(error.__traceback__)))
-        if traceback or (first.done and not _is_expected(error, frames)):
+        through = first.evaluated if _evaluates(frames) else first.done
+        if traceback or (through and not _is_expected(error, frames)):
             raise
         sys.exit(f'error: {what}{_describe(error, frames)}')
+
+
+def _evaluates(frames: list[FrameType]) -> bool:
+    """Whether an exception was met in a validation, or by what makes figures."""
+    return any(isinstance(frame.f_locals.get('self'), ValLoop | Evaluator) for frame in frames)
 
 
 def _is_expected(error: Exception, frames: list[FrameType]) -> bool:

@@ -5,6 +5,8 @@ Left out are options that mmengine and mmseg take and never read: those of env_c
 
 import importlib.util
 import os
+import random
+import shutil
 import sys
 from collections.abc import Iterator
 from multiprocessing import get_context
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import denseclip_mm  # noqa: F401  (first: it repairs what importing mmseg needs)
+from denseclip_mm.files import read_state_dict
 
 import numpy as np
 import torch
@@ -121,6 +124,16 @@ MEANT = ('test_', 'tta_', 'vis_', 'resume', 'log_', 'load_from deleted', 'random
          'default_hooks None', 'default_hooks deleted', 'custom_hooks None', 'custom_hooks deleted',
          'param_scheduler None', 'param_scheduler deleted', 'env_cfg deleted', 'default_scope None',
          'default_scope deleted', 'custom_imports deleted')  # what train.py may take
+READ = {  # what the tools read of the good config, and so may not overlook
+    'train': ('model', 'train_dataloader', 'train_cfg', 'val_', 'optim_wrapper', 'param_scheduler',
+              'default_hooks', 'custom_hooks', 'custom_imports', 'default_scope', 'load_from'),
+    'test': ('model', 'test_dataloader', 'test_evaluator', 'custom_imports', 'custom_hooks'),
+    'predict': ('model', 'test_dataloader.dataset', 'custom_imports'),
+    'check_dataset': ('model.neck.class_names', 'train_dataloader.dataset')}
+UNREAD = ('.train_cfg', '.test_cfg', 'backbone.model.text_cfg', 'text_encoder.model.vision_cfg')
+LONG = ('max_iters', 'val_interval', 'interval', 'batch_size', 'num_workers', 'width', 'layers',
+        'image_size', 'size', 'vocab_size', 'context_length', 'heads', 'num_layers', 'embed_dim',
+        'out_channels', 'channels', 'num_outs')  # of which much takes long, as was asked for
 SHORT = ('an unknown name', 'model.neck.prompt.type misspelt', 'model.neck.prompt.num_contexts '
          'unknown', 'model.neck.neck.in_channels wrong', 'val_dataloader None')
 
@@ -151,6 +164,84 @@ def attacks(folder: Path, long: bool) -> Iterator[tuple[str, str, str]]:
         for tool, call in calls(path, folder, words).items() if long else [('train', [path])]:
             yield f'configs, {tool}.py', name, outcome(*run(tool, call, folder), needed=(
                 tool == 'train' and not name.startswith(MEANT)))
+    yield from fuzz(folder, good, 150 if long else 8)
+
+
+# --- random changes ------------------------------------------------------------------------------
+
+
+def fuzz(folder: Path, good: Path, number: int) -> Iterator[tuple[str, str, str]]:
+    """Change the good config at random, and train, test, predict or check the data by it.
+
+    A run that ends well is silently wrong if a key that was misspelt is named in no line of it, or
+    if it leaves not what it is for: a checkpoint of finite weights, a figure, a picture each.
+    """
+    draw = random.Random(0)
+    whole = shutil.copytree(folder / 'work', folder / 'whole')  # has the checkpoint
+    for index in range(number):
+        cfg = Config.fromfile(good).to_dict()
+        tool = draw.choice(['train', 'train', 'test', 'predict', 'check_dataset'])
+        told = mutate(cfg, draw, READ[tool])
+        path, out = folder / 'fuzzed.py', folder / 'fuzzed'
+        shutil.rmtree(out, ignore_errors=True)
+        cfg['work_dir'] = str(out)
+        write(cfg, path)
+        checkpoint = [] if tool in ('train', 'check_dataset') else [whole / 'iter_2.pth']
+        more = [folder / 'data/images', '--out', out] if tool == 'predict' else []
+        code, output = run(tool, [path, *checkpoint, *more], folder)
+        ended = outcome(code, output, needed=False)
+        if ended == 'fine' and not (
+                _did(tool, out, output) and told.partition(' misspelt ')[2] in output):
+            ended = 'wrong'
+        yield 'fuzz of configs', f'{index}, {tool}.py: {told}', ended
+
+
+def mutate(cfg: dict[str, Any], draw: random.Random, read: tuple[str, ...]) -> str:
+    """Change one entry of a config whose name begins with one of these; says how."""
+    entries = [each for each in _entries(cfg)
+               if each[2].startswith(read) and not any(part in each[2] for part in UNREAD)]
+    entry, key, name = draw.choice(entries)
+    value, kind = entry[key], draw.choice(['deleted', 'retyped', 'negated', 'huge', 'swapped',
+                                           'misspelt'])
+    if kind == 'misspelt' and isinstance(key, str) and len(key) > 3:
+        place = draw.randrange(1, len(key) - 1)
+        typo = key[:place] + key[place + 1] + key[place] + key[place + 2:]
+        entry[typo] = entry.pop(key)
+        return f'{name} misspelt {typo}' if typo != key else f'{name} as it was'
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind in ('negated', 'huge') and number and not (kind == 'huge' and key in LONG):
+        entry[key] = -value if kind == 'negated' else value * 10**9 or 10**9
+    elif kind == 'swapped':
+        other, theirs, their_name = draw.choice(entries)
+        if not (f'{name}.'.startswith(f'{their_name}.') or f'{their_name}.'.startswith(f'{name}.')):
+            entry[key], other[theirs] = other[theirs], entry[key]
+            return f'{name} swapped with {their_name}'
+    elif kind == 'retyped':
+        entry[key] = draw.choice([each for each in (None, 'x', 3, 0.5, [], {}, [value], True)
+                                  if type(each) is not type(value)])
+    else:
+        kind = 'deleted'
+        del entry[key]
+    return f'{name} {kind}'
+
+
+def _entries(value: Any, outer: str = '') -> Iterator[tuple[Any, Any, str]]:
+    """Every place of a config: what it is in, its key there, and its keys from the top."""
+    for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+        yield value, key, f'{outer}{key}'
+        if isinstance(each, dict | list):
+            yield from _entries(each, f'{outer}{key}.')
+
+
+def _did(tool: str, out: Path, output: str) -> bool:
+    """Whether a tool left what it is for."""
+    if tool == 'train':
+        files = sorted(out.glob('*_*.pth'))
+        return bool(files) and all(
+            value.isfinite().all() for value in read_state_dict(files[-1])[0].values())
+    if tool == 'predict':
+        return len([*out.rglob('*.png')]) >= 4
+    return 'aAcc' in output if tool == 'test' else bool(output)
 
 
 def make_good(folder: Path) -> Path:
@@ -235,6 +326,7 @@ def _call(tool: str, words: list[Any], folder: Path, log: Path) -> None:
             os.dup2(file.fileno(), stream)
     sys.stdout, sys.stderr = (os.fdopen(stream, 'w', closefd=False) for stream in (1, 2))
     os.chdir(folder)
+    sys.path.insert(0, str(ROOT / 'tools'))  # as a script
     spec = importlib.util.spec_from_file_location('tool', ROOT / f'tools/{tool}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -50,6 +50,22 @@ def test_an_option_of_an_entry_that_is_not_there(tmp_path: Path, option: str,
         load_config(str(path), options={option: 3}, launcher='none', work_dir=None)
 
 
+@pytest.mark.parametrize(('entry', 'meant'), [
+    ('custom_hokos', 'custom_hooks'), ('optim_wraper', 'optim_wrapper'),
+    ('test_evalutor', 'test_evaluator'), ('custom_improts', 'custom_imports')])
+def test_a_misspelt_entry_of_a_config(tmp_path: Path, entry: str, meant: str) -> None:
+    """Which would do nothing; a variable may be named anything, even beside what it is like."""
+    path, asked = tmp_path / 'config.py', dict(options=None, launcher='none', work_dir=None)
+    path.write_text(f'{entry} = dict()')
+    with pytest.raises(ValueError, match=f"the config has an entry '{entry}', which nothing reads; "
+                                         f"did you mean '{meant}'"):
+        load_config(str(path), **asked)
+    empty = [] if meant == 'custom_hooks' else {}
+    path.write_text(f'{entry} = dict()\n{meant} = {empty}\nscene_pipeline = base_classes = []')
+    if meant != 'custom_imports':  # which mmengine reads itself
+        assert entry in load_config(str(path), **asked)
+
+
 @pytest.mark.parametrize('option', ['compile', 'sync_bn', 'randomness.seed', 'tta_model.type',
                                     'auto_scale_lr.enable', 'find_unused_parameters', 'my_own'])
 def test_options_may_add_entries(tmp_path: Path, option: str) -> None:

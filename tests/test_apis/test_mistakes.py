@@ -9,6 +9,7 @@ from denseclip_mm.apis.mistakes import one_line
 
 import pytest
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import MODELS
 
 
@@ -63,6 +64,29 @@ def test_stopped(code: str, number: int, capsys: pytest.CaptureFixture) -> None:
 def test_a_stop_with_its_trace() -> None:
     with pytest.raises(KeyboardInterrupt), one_line(True):
         raise KeyboardInterrupt
+
+
+class Metric(BaseMetric):
+    """Makes no figure of what it is given."""
+
+    def process(self, data_batch: object, data_samples: object) -> None:
+        """Keep nothing."""
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Look for the classes."""
+        return self.dataset_meta['classes']
+
+
+def test_figures_that_cannot_be_made_are_a_mistake_the_first_time() -> None:
+    """A training is under way by then; what no longer works after it did is a bug."""
+    evaluator = Evaluator(Metric())
+    evaluator.dataset_meta = {}
+    assert line('evaluator.evaluate(0)', started=True, evaluator=evaluator).startswith(
+        'error: KeyError: classes (')
+    with pytest.raises(KeyError), one_line(False) as first:
+        first.after_train_iter()
+        first.after_val_epoch()
+        evaluator.evaluate(0)
 
 
 def test_a_data_worker_quotes_its_trace() -> None:
