@@ -34,6 +34,7 @@ _CHATTER = re.compile(r'\. Please check whether|, the current sys.path is')  # o
 class FirstIteration(Hook):
     """Knows whether the first iteration of a run is through."""
 
+    priority = 'VERY_LOW'  # schedulers and checkpoints are part of it
     done = False
 
     def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
