@@ -103,7 +103,7 @@ def read_state_dict(path: str | Path,
     """
     content = read_tensors(path, what)
     state = content.get('state_dict', content) if isinstance(content, dict) else None
-    if not state or not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+    if not isinstance(state, dict) or not state or not all(isinstance(key, str) for key in state):
         raise UnreadableFileError(f'{path} is no {what}: it holds no state dict')
     meta = content.get('meta')
     if fault := _fault_of_meta({} if meta is None else meta):
@@ -115,7 +115,8 @@ def _fault_of_meta(meta: Any) -> str | None:
     """What is the matter with what a checkpoint says about itself and its classes."""
     if not isinstance(meta, dict):
         return f'its meta is a {type(meta).__name__}, not a dict'
-    named = meta.get('dataset_meta') or {}
+    named = meta.get('dataset_meta')
+    named = {} if named is None else named
     if not isinstance(named, dict):
         return f'its dataset_meta is a {type(named).__name__}, not a dict'
     for source, keys in ((meta, ('CLASSES', 'PALETTE')), (named, ('classes', 'palette'))):

@@ -210,6 +210,20 @@ def test_weights_of_other_precisions(tiny_resnet, tmp_path, dtype, fits, suffix)
         assert all(torch.equal(value, before[key]) for key, value in tower.state_dict().items())
 
 
+@pytest.mark.parametrize('dtype', [torch.int32, torch.bool, torch.complex64])
+def test_weights_that_are_other_numbers(tiny_vit, tmp_path, dtype):
+    path = str(tmp_path / 'clip.pt')
+    torch.save({key: value.to(dtype) for key, value in random_clip(tiny_vit).state_dict().items()},
+               path)
+    for kind in (CLIPTextTower, CLIPVisionTransformer):
+        tower = kind(model=tiny_vit, pretrained=path)
+        before = deepcopy(tower.state_dict())
+        with pytest.raises(ValueError, match=r'clip\.pt holds numbers of another kind than the '
+                                             rf'model \(\d+ tensors: \S+ is {str(dtype)[6:]}, '):
+            tower.init_weights()
+        assert all(torch.equal(value, before[key]) for key, value in tower.state_dict().items())
+
+
 # --- tags ----------------------------------------------------------------------------------------
 
 

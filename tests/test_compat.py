@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, load_checkpoint
 
 needs_stub = pytest.mark.skipif(not isinstance(sys.modules.get('mmcv._ext'), compat._MissingOps),
                                 reason='this mmcv has compiled ops')
@@ -102,9 +102,12 @@ def test_no_scheme_of_mmengine_runs_code(address, write, tmp_path, monkeypatch):
     with pytest.raises(UnreadableFileError, match='run code when it is loaded, so it was not') as e:
         CheckpointLoader.load_checkpoint(address, 'cpu')
     assert not made.exists() and str(e.value).startswith(f'{address} is no checkpoint: ')
-    torch.save(dict(state_dict={'backbone.weight': torch.ones(2)}), path)
-    loaded = CheckpointLoader.load_checkpoint(address, 'cpu')['state_dict']
-    assert [each.tolist() for each in loaded.values()] == [[1, 1]]
+    torch.save(dict(state_dict={'backbone.weight': torch.ones(2)},
+                    meta=dict(config='1 / 0', cfg='a = 1', iter=3)), path)
+    loaded = CheckpointLoader.load_checkpoint(address, 'cpu')
+    assert [each.tolist() for each in loaded['state_dict'].values()] == [[1, 1]]
+    if 'meta' in loaded:  # torchvision's and mmcls's loaders give the weights alone
+        assert loaded['meta'] == dict(cfg='a = 1', iter=3)  # Runner.resume would run the other
 
 
 @pytest.mark.parametrize('content', [[], torch.zeros(2), dict(state_dict={}, meta=[])])
@@ -112,3 +115,27 @@ def test_mmengine_is_given_checkpoints_only(content, tmp_path):
     torch.save(content, tmp_path / 'model.pth')
     with pytest.raises(UnreadableFileError, match=r'model\.pth is no checkpoint: '):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'model.pth'), 'cpu')
+
+
+def test_an_inferencer_runs_no_config_of_the_weights(tmp_path):
+    from mmseg.apis import MMSegInferencer
+    made = tmp_path / 'made'
+    program = f'import os\nos.mkdir({str(made)!r})\nmodel = dict()'
+    torch.save(dict(state_dict={'weight': torch.ones(2)}, meta=dict(cfg=program), message_hub=dict(
+        runtime_info=dict(cfg=program))), tmp_path / 'model.pth')
+    with pytest.raises(ValueError, match=r'the config in .*model\.pth is a program of whoever '
+                                         'wrote the file, so it was not run; give .* as model='):
+        MMSegInferencer(None, weights=str(tmp_path / 'model.pth'), device='cpu')
+    assert not made.exists()
+
+
+def test_mmengine_takes_no_whole_numbers_for_weights(tmp_path):
+    layer = torch.nn.Linear(2, 2)
+    before = layer.weight.clone()
+    torch.save(dict(state_dict=dict(weight=torch.ones(2, 2).long())), tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match='the checkpoint holds numbers of another kind'):
+        load_checkpoint(layer, str(tmp_path / 'a.pth'))
+    assert torch.equal(layer.weight, before)
+    torch.save(dict(state_dict=dict(weight=torch.ones(2, 2).half())), tmp_path / 'a.pth')
+    load_checkpoint(layer, str(tmp_path / 'a.pth'))
+    assert layer.weight.tolist() == [[1, 1], [1, 1]]

@@ -216,7 +216,9 @@ def test_an_archive_that_unpacks_to_far_more_than_its_size(name, tmp_path):
     torch.zeros(1).expand(10**6, 10**6), torch.zeros(2, 2).to_sparse(),
     torch.zeros(2, device='meta')])
 def test_tensors_of_which_the_file_has_no_numbers(tensor, tmp_path):
-    for content in (tensor, {'weight': tensor}, {'state_dict': {'weight': tensor}}):
+    for content in (tensor, {'weight': tensor}, {'state_dict': {'weight': tensor}},
+                    {'optimizer': {'state': {0: [(tensor, )]}}}, {'ema_state_dict': {'a': tensor}},
+                    {'message_hub': {'log_scalars': {'loss': {tensor: 1}}}}):
         torch.save(content, tmp_path / 'model.pth')
         with pytest.raises(UnreadableFileError, match='it would unpack to far more than its size'):
             read_tensors(tmp_path / 'model.pth')
@@ -232,6 +234,24 @@ def test_a_bit_that_changed_on_the_way(tmp_path):
     assert not torch.equal(torch.load(path)['weight'], weight)
     with pytest.raises(UnreadableFileError, match='its bytes are not those that were saved; fetch'):
         read_tensors(path)
+
+
+def test_a_look_at_an_archive_compares_no_check_sums(tmp_path):
+    path, weight = tmp_path / 'model.pth', torch.arange(100.)
+    for new in (True, False):
+        torch.save(dict(weight=weight, meta=dict(iter=3)), path,
+                   _use_new_zipfile_serialization=new)
+        read = read_tensors(path, mapped=True)
+        assert read['meta'] == dict(iter=3) and torch.equal(read['weight'], weight)
+
+
+def test_lists_without_end(tmp_path):
+    circle: list = []
+    circle.append(circle)
+    torch.save(dict(weight=torch.zeros(1), optimizer=circle), tmp_path / 'model.pth')
+    with pytest.raises(UnreadableFileError, match=r'model\.pth is no checkpoint: it holds more '
+                                                  r'than 10,000,000 entries, or more than 100 li'):
+        read_tensors(tmp_path / 'model.pth')
 
 
 def test_a_header_that_promises_more_rows_than_there_are(tmp_path):
@@ -270,6 +290,7 @@ def test_state_dict_bare_and_in_a_checkpoint(tmp_path):
 @pytest.mark.parametrize(('content', 'fault'), [
     ([torch.zeros(1)], 'it holds no state dict'),
     (torch.zeros(1), 'it holds no state dict'),
+    (dict(state_dict=torch.zeros(2)), 'it holds no state dict'),
     ({}, 'it holds no state dict'),
     ({'state_dict': None}, 'it holds no state dict'),
     ({'state_dict': [1, 2]}, 'it holds no state dict'),
@@ -278,6 +299,7 @@ def test_state_dict_bare_and_in_a_checkpoint(tmp_path):
     (dict(state_dict={'weight': torch.zeros(1)}, meta=[]), 'its meta is a list, not a dict'),
     *((dict(state_dict={'weight': torch.zeros(1)}, meta=meta), fault) for meta, fault in [
         (dict(dataset_meta=5), 'its dataset_meta is a int, not a dict'),
+        (dict(dataset_meta=torch.zeros(2)), 'its dataset_meta is a Tensor, not a dict'),
         (dict(dataset_meta=dict(classes=5)), 'its classes are no list of names (int)'),
         (dict(dataset_meta=dict(classes='sky')), 'its classes are no list of names (str)'),
         (dict(CLASSES=('sky', None)), 'its classes are no list of names (tuple)'),

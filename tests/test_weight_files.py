@@ -320,6 +320,37 @@ def test_a_faulty_config_of_a_folder(folder, text, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(('part', 'sizes', 'fault'), [
+    *(('text_cfg', {key: value}, f'text_cfg.{key}={said}, which has to be a whole number from 1 to')
+      for key in ('layers', 'width', 'heads', 'context_length', 'vocab_size')
+      for value, said in ((10**9, '1000000000'), (2**70, 'a number of 71 bits'), (0, '0'),
+                          (-1, '-1'), (1.5, '1.5'), ('12', "'12'"), (True, 'True'), ([1], '[1]'))),
+    ('text_cfg', dict(layers=[1, 1, 1, 1]), 'text_cfg.layers=[1, 1, 1, 1], which has to be'),
+    ('text_cfg', dict(mlp_ratio=float('nan')), 'text_cfg.mlp_ratio=nan, which has to be a number'),
+    ('text_cfg', dict(heads=7), '32 channels in 7 heads of its text_cfg; the heads have to share'),
+    ('text_cfg', dict(layers=1000, width=2**14), 'sizes in its text_cfg that make 3,222,'),
+    ('vision_cfg', dict(layers=[1, 1, 1, 10**9]), 'vision_cfg.layers=[1, 1, 1, 1000000000], which'),
+    ('vision_cfg', dict(layers=[1, 1, 1]), 'vision_cfg.layers=[1, 1, 1], which has to be'),
+    ('vision_cfg', dict(image_size=[64, 10**6]), 'or two of them'),
+    ('vision_cfg', dict(head_width=100), '64 channels in 0 heads of its vision_cfg; the heads'),
+    ('vision_cfg', dict(width=2**14, layers=1000), 'sizes in its vision_cfg that make 3,2'),
+])
+def test_sizes_without_end(folder, tiny_vit, part, sizes, fault):
+    """Of a folder's config, and of a dict in a config."""
+    tiny_vit[part].update(sizes)
+    (folder / 'open_clip_config.json').write_text(json.dumps(dict(model_cfg=tiny_vit)))
+    for model in (f'local-dir:{folder}', tiny_vit):
+        with pytest.raises(ValueError) as error:
+            clip_config(model)
+        assert fault in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
+def test_every_model_of_open_clip_has_fair_sizes():
+    for name in open_clip.list_models():
+        config = clip_config(name)
+        assert clip_config(dict(config)) == config
+
+
 @pytest.mark.parametrize('pretrained', ['local-dir:nowhere', 'hf-hub:nobody/nothing', 'nowhere'])
 def test_weights_that_are_not_there(tiny_vit, pretrained):
     with pytest.raises(FileNotFoundError, match=r'nowhere|nobody/nothing') as caught:

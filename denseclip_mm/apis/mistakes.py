@@ -40,6 +40,7 @@ _CHATTER = re.compile(r'\. Please check whether|, the current sys.path is')  # o
 class FirstIteration(Hook):
     """Knows whether the first iteration of a run is through, and its first evaluation."""
 
+    priority = 'VERY_LOW'  # schedulers and checkpoints are part of it
     done = evaluated = False
 
     def after_train_iter(self, *args: Any, **kwargs: Any) -> None:

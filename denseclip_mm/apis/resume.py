@@ -94,6 +94,17 @@ def _fault(content: Any) -> str | None:
         is_none = key == 'seed' and number is None
         if not is_none and not (type(number) is int and 0 <= number < 2**32):
             return f'its meta has {key}={str(number)[:40]!r}, not a number of 0 to {2**32 - 1:,}'
+    return _fault_of_schedulers(content.get('param_schedulers', []))
+
+
+def _fault_of_schedulers(saved: Any) -> str | None:
+    for states in saved.values() if isinstance(saved, dict) else [saved]:  # of each optimiser
+        if not (isinstance(states, list) and all(isinstance(state, dict) for state in states)):
+            return 'its param_schedulers are no list of dicts'
+        for key in ('last_step', '_global_step'):
+            steps = [state.get(key, 0) for state in states]
+            if not all(type(step) is int and step >= 0 for step in steps):
+                return f'its param_schedulers have {key}={str(steps)[:40]}, not numbers of steps'
     return None
 
 

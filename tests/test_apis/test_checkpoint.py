@@ -87,6 +87,20 @@ def test_weights_that_are_quantised(dtype: torch.dtype, build: Callable, tmp_pat
         load_checkpoint(model, path)
 
 
+@pytest.mark.parametrize('dtype', [torch.int16, torch.int64, torch.bool, torch.complex64])
+def test_weights_that_are_other_numbers(dtype: torch.dtype, build: Callable,
+                                        tmp_path: Path) -> None:
+    """PyTorch converts them without a word."""
+    path = save(model := build(), tmp_path / 'whole.pth', classes=NAMES)
+    content = torch.load(path)
+    bias = content['state_dict']['decode_head.conv_seg.bias']
+    content['state_dict']['decode_head.conv_seg.bias'] = bias.to(dtype)
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r'whole.pth holds numbers of another kind than the model '
+                       rf'\(1 tensors: decode_head.conv_seg.bias is {str(dtype)[6:]}, not float32'):
+        load_checkpoint(model, path)
+
+
 def test_what_is_no_tensor(build: Callable, tmp_path: Path) -> None:
     model = build()
     path = tmp_path / 'text.pth'

@@ -75,6 +75,29 @@ def test_options_may_add_entries(tmp_path: Path, option: str) -> None:
     assert cfg.get(option.partition('.')[0]) in (3, {option.partition('.')[2]: 3})
 
 
+@pytest.mark.parametrize(('name', 'numbers'), [
+    ('std', '[0, 1, 1]'), ('std', '[float("nan")]'), ('std', '(-1, 1, 1)'), ('std', '[1e-50]'),
+    ('std', '[float("inf")]'), ('std', '["1", "1", "1"]'), ('std', '[None]'),
+    ('mean', '[float("inf"), 0, 0]'), ('mean', '[float("nan")]'), ('mean', '[10**400, 0, 0]')])
+@pytest.mark.parametrize('key', ['model.data_preprocessor', 'test_pipeline.1'])
+def test_pixels_of_which_nothing_is_left(tmp_path: Path, key: str, name: str, numbers: str) -> None:
+    pixels = f"dict(**{{'mean': [0.0], 'std': [1], '{name}': {numbers}}})"
+    (tmp_path / 'config.py').write_text(
+        f'model = dict(data_preprocessor={pixels})' if key.startswith('model') else
+        f'model = dict()\ntest_pipeline = [dict(type="LoadImageFromFile"), {pixels}]')
+    with pytest.raises(ValueError) as error:
+        load_config(str(tmp_path / 'config.py'), options=None, launcher='none', work_dir=None)
+    assert str(error.value).startswith(f'{key} has {name}=')
+    assert 'leaves nothing of a picture; these are numbers of' in str(error.value)
+    assert len(str(error.value)) < 200
+
+
+def test_initial_weights_may_be_constant(tmp_path: Path) -> None:
+    (tmp_path / 'config.py').write_text(
+        "model = dict(init_cfg=dict(type='Normal', mean=0, std=0), neck=dict(std=0.0))")
+    load_config(str(tmp_path / 'config.py'), options=None, launcher='none', work_dir=None)
+
+
 @pytest.mark.parametrize(('dataset', 'message'), [
     (None, r'train_dataloader\.dataset has to be a dict, got None'),
     (dict(data_root=['a', 'b']), r"dataset\.data_root has to be a str, got \['a', 'b'\]"),

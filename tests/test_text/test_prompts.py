@@ -245,6 +245,8 @@ def test_checkpoint_carries_the_embeddings(tmp_path):
     ('rows.pt', [1.0] * 24, 'holds list'),
     ('rows.npy', torch.full((4, 6), float('nan')), 'not finite'),
     ('rows.pt', torch.eye(4, 6) / 0, 'not finite'),
+    ('rows.npy', torch.ones(4, 6, dtype=torch.int64), 'embeddings is int64, not float32'),
+    ('rows.pt', torch.ones(4, 6, dtype=torch.complex64), 'embeddings is complex64, not float32'),
     ('rows.npy', np.array([['a'] * 6] * 4, dtype=object),
      'rows.npy is no file of text embeddings: it is damaged, of'),
 ])
