@@ -88,7 +88,7 @@ def _reports(cfg: Config, split: str, whole: bool) -> Iterator[BoxReport]:
     classes = ()
     leaves = list(dataset_leaves(f'{split}_dataloader.dataset', cfg[f'{split}_dataloader'].dataset))
     for key, leaf in leaves:
-        dataset = _build(leaf, key, cfg.default_scope, whole)
+        dataset = _build(leaf, key, cfg.get('default_scope'), whole)
         if dataset is None:
             continue
         use = _use(dataset, leaf, key, split, metrics)
@@ -112,7 +112,7 @@ def _metrics(cfg: Config, split: str) -> Iterator[dict[str, Any]]:
             yield metric
 
 
-def _build(leaf: dict[str, Any], key: str, scope: str, whole: bool) -> Any:
+def _build(leaf: dict[str, Any], key: str, scope: str | None, whole: bool) -> Any:
     """The dataset with nothing loaded, if it reads its file as ``CocoDataset`` does."""
     with DATASETS.switch_scope_and_registry(scope) as registry:
         kind = leaf.get('type')
