@@ -75,7 +75,7 @@ def test_too_many_regions(folder: Path, run_tool) -> None:
     (folder / 'many.json').write_text(json.dumps(dict(annotations=[
         dict(image_id=1, bbox=[place % 60, 3, 3, 3]) for place in range(1025)])))
     for words, count in (
-            (['--labels', 'each_pixel.png'], '16,384'), (['--boxes', 'many.json'], '1,025'),
+            (['--labels', 'each_pixel.png'], '16,383'), (['--boxes', 'many.json'], '1,025'),
             (['--masks', *['0.png'] * 2000], '2,000')):
         done = run_tool('name_regions', CONFIG, 'none', 'x.png', '--names', 'star, ring', *words,
                         cwd=folder)
