@@ -128,7 +128,7 @@ READ = {  # what the tools read of the good config, and so may not overlook
     'train': ('model', 'train_dataloader', 'train_cfg', 'val_', 'optim_wrapper', 'param_scheduler',
               'default_hooks', 'custom_hooks', 'custom_imports', 'default_scope', 'load_from'),
     'test': ('model', 'test_dataloader', 'test_evaluator', 'custom_imports', 'custom_hooks'),
-    'predict': ('model', 'test_dataloader.dataset', 'custom_imports'),
+    'predict': ('model', 'test_dataloader.dataset.', 'custom_imports'),
     'check_dataset': ('model.neck.class_names', 'train_dataloader.dataset')}
 UNREAD = ('.train_cfg', '.test_cfg', 'backbone.model.text_cfg', 'text_encoder.model.vision_cfg')
 LONG = ('max_iters', 'val_interval', 'interval', 'batch_size', 'num_workers', 'width', 'layers',
