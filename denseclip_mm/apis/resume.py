@@ -103,7 +103,7 @@ def _fault_of_schedulers(saved: Any) -> str | None:
             return 'its param_schedulers are no list of dicts'
         for key in ('last_step', '_global_step'):
             steps = [state.get(key, 0) for state in states]
-            if not all(type(step) is int and step >= 0 for step in steps):
+            if not all(type(step) is int and step >= -1 for step in steps):  # -1: not yet begun
                 return f'its param_schedulers have {key}={str(steps)[:40]}, not numbers of steps'
     return None
 

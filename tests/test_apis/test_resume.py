@@ -98,6 +98,11 @@ def test_what_would_lead_a_run_astray(change, fault, tmp_path):
     assert str(error.value).endswith(f'{path} is no checkpoint to resume from: {fault}')
 
 
-def test_a_seed_that_was_not_noted(tmp_path):
+def test_what_a_training_writes(tmp_path):
+    """A seed that was not noted; a scheduler whose turn has not come."""
     write(tmp_path / 'iter_2.pth', RUN[:2], seed=None)
+    content = torch.load(tmp_path / 'iter_2.pth', weights_only=False)
+    content['param_schedulers'] = [dict(last_step=2, _global_step=3),
+                                   dict(last_step=-1, _global_step=3)]
+    torch.save(content, tmp_path / 'iter_2.pth')
     assert newest_checkpoint(tmp_path)[1]['seed'] is None
