@@ -54,6 +54,7 @@ val_dataloader = dict(batch_size=1, dataset=dict(image_size=64, length=3))
 test_dataloader = dict(batch_size=1, dataset=dict(image_size=64, length=3, pipeline=test_pipeline))
 optim_wrapper = dict(optimizer=dict(lr=0.02))
 param_scheduler = []
+randomness = dict(seed=1)
 train_cfg = dict(max_iters=3, val_interval=3)
 default_hooks = dict(checkpoint=dict(interval=3),
                      visualization=dict(type='SegVisualizationHook', draw=True, interval=1))
