@@ -209,6 +209,26 @@ def _managed(cls: type = ManagerMixin) -> Iterator[type]:
 
 
 @contextmanager
+def _own_instances(*, keep: bool) -> Iterator[None]:
+    """Global instances that come up here are gone afterwards, and their log files closed."""
+    with pytest.MonkeyPatch.context() as change:
+        loggers = [*MMLogger._instance_dict.values()]
+        for cls in _managed():
+            change.setattr(cls, '_instance_dict', OrderedDict(cls._instance_dict if keep else ()))
+        yield
+        for logger in MMLogger._instance_dict.values():
+            for handler in logger.handlers if logger not in loggers else ():
+                handler.close()
+
+
+@pytest.fixture(autouse=True)
+def own_instances() -> Iterator[None]:
+    """A logger that one test leaves behind, its file closed, would fail the next one that logs."""
+    with _own_instances(keep=True):
+        yield
+
+
+@contextmanager
 def _fresh_process(cwd: Path, script: Path) -> Iterator[None]:
     """What a script sets for its own process is as before afterwards."""
     threads = torch.get_num_threads(), cv2.getNumThreads()
@@ -219,12 +239,8 @@ def _fresh_process(cwd: Path, script: Path) -> Iterator[None]:
         change.setattr(logging, 'raiseExceptions', logging.raiseExceptions)
         change.setattr(MODELS, '_module_dict', dict(MODELS._module_dict))
         change.setattr(logging, '_handlerList', [])  # uvicorn closes those that it finds
-        for cls in _managed():
-            change.setattr(cls, '_instance_dict', OrderedDict())
-        yield
-        for handler in (each for logger in MMLogger._instance_dict.values()
-                        for each in logger.handlers):
-            handler.close()
+        with _own_instances(keep=False):
+            yield
     random.setstate(drawn[0])
     np.random.set_state(drawn[1])
     logging.getLogger('mmengine').setLevel(level)

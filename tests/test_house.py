@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine.logging import MMLogger
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -75,3 +76,10 @@ def test_registered_names_are_free():
             'from mmengine.registry import MODELS as ROOT_MODELS\n'
             'assert MODELS.get("PixelTextNeck") is ROOT_MODELS.get("PixelTextNeck")\n')
     subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize('time', ['once', 'again'])
+def test_no_test_leaves_a_logger(time):
+    """``own_instances`` of conftest.py; under xdist the second may run where the first did not."""
+    assert not MMLogger.check_instance_created('left behind')
+    MMLogger.get_instance('left behind')

@@ -326,7 +326,6 @@ def _call(tool: str, words: list[Any], folder: Path, log: Path) -> None:
             os.dup2(file.fileno(), stream)
     sys.stdout, sys.stderr = (os.fdopen(stream, 'w', closefd=False) for stream in (1, 2))
     os.chdir(folder)
-    sys.path.insert(0, str(ROOT / 'tools'))  # as a script
     spec = importlib.util.spec_from_file_location('tool', ROOT / f'tools/{tool}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

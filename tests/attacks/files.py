@@ -7,7 +7,6 @@ import pickle
 import random
 import signal
 import struct
-import sys
 import tempfile
 import zipfile
 import zlib
@@ -144,7 +143,6 @@ PAYLOADS: dict[str, Callable[[Path, Path], object]] = {
 def _tool(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location('tool', ROOT / f'tools/{name}.py')
     tool = importlib.util.module_from_spec(spec)
-    sys.path[:0] = [] if str(ROOT / 'tools') in sys.path else [str(ROOT / 'tools')]  # as a script
     spec.loader.exec_module(tool)
     return tool
 

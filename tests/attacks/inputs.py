@@ -9,7 +9,6 @@ import random
 import resource
 import shutil
 import signal
-import sys
 import time
 import unicodedata
 import warnings
@@ -47,7 +46,6 @@ def attacks(folder: Path, long: bool) -> Iterator[Attack]:
     Yields:
         The kind, the case, and the outcome.
     """
-    sys.path[:0] = [str(kills.ROOT / 'tools')]  # as of a script
     for name in ('files', 'names', 'regions', 'damaged', 'stopped'):
         (folder / name / 'in').mkdir(parents=True)
     yield from odd_files(folder / 'files')

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 OUTCOMES = ('fine', 'clear', 'trace', 'wrong', 'hang', 'executed')
 GOOD = OUTCOMES[:2]
 
@@ -37,6 +38,7 @@ def modules() -> list[Path]:
 
 def try_all(path: Path, long: bool) -> list[tuple[str, str, str]]:
     """Kind, case and outcome of all attacks of a module."""
+    sys.path.insert(0, str(ROOT / 'tools'))  # as of a script
     with tempfile.TemporaryDirectory() as folder:
         return list(load(path).attacks(Path(folder), long))
 
