@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import traceback
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
@@ -34,6 +35,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import ManagerMixin
 from timm.models import _registry, vision_transformer_hybrid, vitamin
+from torch.utils.data.dataloader import DataLoader, _MultiProcessingDataLoaderIter
 from yapf.yapflib import yapf_api
 
 init_default_scope('mmseg')  # as every tool and init_model do
@@ -209,22 +211,34 @@ def _managed(cls: type = ManagerMixin) -> Iterator[type]:
 
 
 @contextmanager
-def _own_instances(*, keep: bool) -> Iterator[None]:
-    """Global instances that come up here are gone afterwards, and their log files closed."""
+def _own_state(*, keep: bool) -> Iterator[None]:
+    """What comes up here ends here: global instances, log files and data workers.
+
+    Data workers that the garbage collector finds among other garbage take 5 seconds each: their
+    queues are closed before they are told to end.
+    """
     with pytest.MonkeyPatch.context() as change:
-        loggers = [*MMLogger._instance_dict.values()]
+        loggers, loaders = [*MMLogger._instance_dict.values()], []
+        init = _MultiProcessingDataLoaderIter.__init__
+
+        def remember(self: _MultiProcessingDataLoaderIter, loader: DataLoader) -> None:
+            init(self, loader)
+            loaders.append(weakref.ref(self))
+        change.setattr(_MultiProcessingDataLoaderIter, '__init__', remember)
         for cls in _managed():
             change.setattr(cls, '_instance_dict', OrderedDict(cls._instance_dict if keep else ()))
         yield
         for logger in MMLogger._instance_dict.values():
             for handler in logger.handlers if logger not in loggers else ():
                 handler.close()
+        for loader in filter(None, (each() for each in loaders)):
+            loader._shutdown_workers()
 
 
 @pytest.fixture(autouse=True)
-def own_instances() -> Iterator[None]:
+def own_state() -> Iterator[None]:
     """A logger that one test leaves behind, its file closed, would fail the next one that logs."""
-    with _own_instances(keep=True):
+    with _own_state(keep=True):
         yield
 
 
@@ -239,7 +253,7 @@ def _fresh_process(cwd: Path, script: Path) -> Iterator[None]:
         change.setattr(logging, 'raiseExceptions', logging.raiseExceptions)
         change.setattr(MODELS, '_module_dict', dict(MODELS._module_dict))
         change.setattr(logging, '_handlerList', [])  # uvicorn closes those that it finds
-        with _own_instances(keep=False):
+        with _own_state(keep=False):
             yield
     random.setstate(drawn[0])
     np.random.set_state(drawn[1])

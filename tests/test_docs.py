@@ -114,6 +114,7 @@ def test_who_imports_whom_is_as_the_page_says() -> None:
     assert said == {room: sorted(others) for room, others in below.items() if room != 'version'}
 
 
+@pytest.mark.one_stack
 def test_the_tutorial(tmp_path: Path) -> None:
     """From start to finish; what it prints and writes."""
     done = subprocess.run([sys.executable, ROOT / 'docs/tutorial.py'], cwd=tmp_path, text=True,

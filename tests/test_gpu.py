@@ -20,6 +20,7 @@ def run(*words: object) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.one_stack
 def test_configs_of_scenes():
     """Weights, checks, losses and answers of each, with other names and of regions, too."""
     pytest.importorskip('mmdet')

@@ -80,6 +80,6 @@ def test_registered_names_are_free():
 
 @pytest.mark.parametrize('time', ['once', 'again'])
 def test_no_test_leaves_a_logger(time):
-    """``own_instances`` of conftest.py; under xdist the second may run where the first did not."""
+    """``own_state`` of conftest.py; under xdist the second may run where the first did not."""
     assert not MMLogger.check_instance_created('left behind')
     MMLogger.get_instance('left behind')

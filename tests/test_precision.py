@@ -178,6 +178,7 @@ def test_channels_last(model: torch.nn.Module, exact: tuple) -> None:
     assert_equal_but_for_rounding(model, exact)
 
 
+@pytest.mark.one_stack
 @pytest.mark.parametrize('model', ['resnet', 'aggregation head', 'vit'], indirect=True)
 def test_compiled(model: torch.nn.Module, exact: tuple) -> None:
     """As ``compile=True`` in a config: mmengine's runner replaces ``forward``."""

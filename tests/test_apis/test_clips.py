@@ -15,6 +15,7 @@ def models() -> list[CLIPModel]:
     return clip_models()
 
 
+@pytest.mark.one_stack
 def test_models_are_used_or_refused_with_a_reason(models: list[CLIPModel]) -> None:
     pairs = [(model.name, tag) for model in models for tag in model.tags]
     assert sorted(pairs) == sorted(open_clip.list_pretrained())

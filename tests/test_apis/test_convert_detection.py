@@ -117,6 +117,7 @@ def everything(model: nn.Module, x: Tensor, things: list[InstanceData]) -> dict[
         **gradients(model, aux, 'grad_aux'), **gradients(model, loss_heads, 'grad_heads')}
 
 
+@pytest.mark.one_stack
 @pytest.mark.parametrize('name', CASES)
 def test_equals_the_published_code(name: str, shared: Path, tmp_path: Path,
                                    succeed: Callable[..., str]) -> None:

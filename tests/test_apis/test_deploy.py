@@ -241,6 +241,7 @@ def same_logits(model: torch.nn.Module, session: onnxruntime.InferenceSession) -
         assert expected.std((0, 2, 3)).min() > 0
 
 
+@pytest.mark.one_stack
 @pytest.mark.parametrize('kind', ['post-model', 'pre-model', 'vit', 'aggregate'])
 def test_onnx(tiny_resnet, tiny_vit, tmp_path, kind) -> None:
     """Compared here with mmseg's own way from pixels to logits, at sizes the export never saw."""
@@ -259,6 +260,7 @@ def test_onnx(tiny_resnet, tiny_vit, tmp_path, kind) -> None:
     assert (held > with_tower) == (kind == 'pre-model')
 
 
+@pytest.mark.one_stack
 @pytest.mark.parametrize('tower', ['siglip', 'eva02', 'pe', 'vitamin', 'fastvit', 'convnext'])
 def test_onnx_of_towers_of_timm(timm_clip, tmp_path, tower) -> None:
     files = write_model(timm_clip(tower), tmp_path, NECKS['post-model'], tower)
@@ -268,6 +270,7 @@ def test_onnx_of_towers_of_timm(timm_clip, tmp_path, tower) -> None:
     same_logits(model, onnxruntime.InferenceSession(path))
 
 
+@pytest.mark.one_stack
 def test_onnx_that_differs_is_not_written(tiny_vit, tmp_path, monkeypatch) -> None:
     files = write_model(tiny_vit, tmp_path, NECKS['templates'], 'CLIPVisionTransformer')
     model = init_model(*files, device='cpu')

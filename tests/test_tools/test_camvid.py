@@ -119,6 +119,7 @@ FEW = ['train_cfg.max_iters=2', 'train_dataloader.batch_size=2',
        'default_hooks.checkpoint.save_optimizer=False']
 
 
+@pytest.mark.one_stack
 def test_compare_camvid(given, tmp_path, succeed):
     """All networks from the same images, and a table of what result.json has."""
     write_camvid(tmp_path / 'camvid', train=5, val=2)
