@@ -16,7 +16,6 @@ from denseclip_mm.apis.pictures import distinct_colours
 from denseclip_mm.clip import is_place
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.neck import PixelTextNeck
-from denseclip_mm.text import TextEmbeddings
 
 import torch
 from mmengine.config import Config
@@ -39,26 +38,8 @@ def drop_text_tower(model: nn.Module) -> None:
             names were changed to another number than the wrapped neck takes score maps for.
     """
     neck = getattr(model, 'neck', None)
-    if not isinstance(neck, PixelTextNeck) or neck.text_encoder is None:
-        return
-    if neck.prompt.depends_on_image:
-        raise ValueError(f'{type(neck.prompt).__name__} asks the text tower anew for every image, '
-                         'so the tower cannot be dropped; export such a model as ONNX, by '
-                         'tools/export.py --formats onnx')
-    vocabulary = neck.vocabulary
-    if neck.neck is not None and vocabulary is not neck.decoder_vocabulary:
-        raise ValueError(f'the decoder takes {len(neck.decoder_vocabulary.names)} score maps, but '
-                         f'the names were changed to {len(vocabulary.names)}; drop the text tower '
-                         'with as many names as the model was built for')
-    with torch.no_grad():
-        embeddings_SC = neck.prompt(neck.text_encoder, vocabulary.trees)[0]
-    prompt = TextEmbeddings(embed_dim=neck.embed_dim, texts=vocabulary.texts,
-                            num_prompts=neck.prompt.num_prompts).to(embeddings_SC)
-    prompt.embeddings.copy_(embeddings_SC)
-    vocabulary.trees = nn.ModuleList()
-    neck.prompt = prompt.train(neck.training)
-    neck.text_encoder = None
-    neck.decoder_vocabulary = vocabulary
+    if isinstance(neck, PixelTextNeck):
+        neck.drop_text_encoder()
 
 
 def save_without_text_tower(model: nn.Module, folder: Path) -> tuple[Path, Path]:

@@ -14,7 +14,6 @@ from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_detector import WithScoreMap
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
-from denseclip_mm.text import KeptText
 
 from mmengine.config import Config
 from mmseg.models import BaseSegmentor, CascadeEncoderDecoder, EncoderDecoder
@@ -44,11 +43,11 @@ def has_names(model: nn.Module) -> bool:
 
 def names_boxes(model: nn.Module) -> bool:
     """Whether a detector is a view of :func:`answer_names`: its score map names what it finds."""
-    return has_names(model) and model.neck.vocabulary is not model.neck.decoder_vocabulary
+    return has_names(model) and model.neck.is_renamed
 
 
-def neck_with_own_text(model: nn.Module) -> PixelTextNeck:
-    """A view of a model's neck that keeps text of its own, so that it may be given other names.
+def neck_of(model: nn.Module) -> PixelTextNeck:
+    """The neck that answers names.
 
     Raises:
         ValueError: if the model has no score map to answer names.
@@ -56,7 +55,7 @@ def neck_with_own_text(model: nn.Module) -> PixelTextNeck:
     if not has_names(model):
         raise ValueError('names need a score map, which the neck PixelTextNeck makes (of a '
                          'detector: in a ScoreMapDetector); this model has none')
-    return view_of(model.neck, kept_text=KeptText().train(model.neck.training))
+    return model.neck
 
 
 def answer_names(model: nn.Module, class_names: str | Sequence[str], *,
@@ -93,7 +92,7 @@ def answer_names(model: nn.Module, class_names: str | Sequence[str], *,
     """
     if isinstance(model, CascadeEncoderDecoder):
         raise ValueError('a CascadeEncoderDecoder answers by its heads, whose classes are fixed')
-    neck = neck_with_own_text(model)
+    neck = neck_of(model)
     names = read_class_names(class_names) if alone else _several(class_names)
     if not isinstance(model, BaseSegmentor):
         return _detector_with(model, neck, names)
@@ -102,11 +101,11 @@ def answer_names(model: nn.Module, class_names: str | Sequence[str], *,
         head.num_classes = head.out_channels = len(names)
         head.sampler = None  # which may weigh the classes of the training
         of_head = None
+        neck = neck.view(names)
     else:
-        neck._modules['neck'], neck.score_map_index, neck.output_score_map = None, None, True
+        neck = neck.view(names, score_map_alone=True)
         of_head = dict(num_classes=len(names), tau=_tau(model), align_corners=model.align_corners)
         head = ScoreMapHead(**of_head).train(model.training)
-    neck.set_class_names(names)
     view = view_of(model, neck=neck, auxiliary_head=None, decode_head=head)
     view.num_classes = view.out_channels = len(names)
     view.dataset_meta = dict(classes=tuple(names), palette=distinct_colours(len(names)))
@@ -116,9 +115,7 @@ def answer_names(model: nn.Module, class_names: str | Sequence[str], *,
 
 
 def _detector_with(model: nn.Module, neck: PixelTextNeck, names: list[str]) -> nn.Module:
-    neck.set_class_names(names)
-    neck.decoder_vocabulary = model.neck.decoder_vocabulary  # by which boxes are found
-    view = view_of(model, neck=neck)
+    view = view_of(model, neck=neck.view(names))
     view.dataset_meta = dict(classes=tuple(names), palette=distinct_colours(len(names)))
     view.__dict__.pop('cfg', None)
     return view
@@ -150,12 +147,9 @@ def mix_heads(model: EncoderDecoder, weights: tuple[float, float], *,
     own = model.neck.decoder_vocabulary.names
     if strange := sorted(set(unlabelled) - set(own)):
         raise ValueError(f'{strange[0]!r} is said to have no label, and is no name of the model')
-    neck = neck_with_own_text(model)
+    neck = neck_of(model)
     names = _several(neck.class_names if class_names is None else class_names)
-    if class_names is not None:
-        neck.set_class_names(names)
-        neck.decoder_vocabulary = model.neck.decoder_vocabulary  # of the decoder's classes
-    neck.output_score_map = True
+    neck = neck.view(None if class_names is None else names)
     head = EnsembleHead(
         decode_head=model.decode_head, takes_score_map=model.neck.output_score_map,
         columns=[own.index(name) if name in own else None for name in names],

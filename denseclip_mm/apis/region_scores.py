@@ -8,7 +8,7 @@ from itertools import islice
 from math import ceil
 from pathlib import Path
 
-from denseclip_mm.apis.open_vocabulary import neck_with_own_text
+from denseclip_mm.apis.open_vocabulary import neck_of
 from denseclip_mm.apis.pictures import read_image
 
 import numpy as np
@@ -93,8 +93,7 @@ def ask(model: EncoderDecoder, names: list[str], seen: tuple[Tensor, Tensor],
     Of the dense embedding, or of pooled ones, each of which is by itself: optimal transport would
     balance the prompts of a class over them, and takes the mean of the prompts for one alone.
     """
-    neck = neck_with_own_text(model)
-    neck.set_class_names(names)
+    neck = neck_of(model).view(names)
     image_PC, dense_PCHW = seen
     cells_PCHW = dense_PCHW if pooled_PCHW is None else pooled_PCHW
     if pooled_PCHW is not None and neck.vocabulary.synonyms == 'transport':

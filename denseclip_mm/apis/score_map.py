@@ -135,9 +135,7 @@ def segment(model: EncoderDecoder, inputs_B3HW: Tensor,
         return sample, maps
 
     num_classes = len(model.neck.class_names)
-    neck = view_of(model.neck)
-    neck.output_score_map = True
-    view = view_of(model, neck=neck, decode_head=_BothHeads(model).eval())
+    view = view_of(model, neck=model.neck.view(), decode_head=_BothHeads(model).eval())
     view.out_channels = model.out_channels + num_classes
     logits, cosines = view.inference(inputs_B3HW, [sample.metainfo]).split(
         [model.out_channels, num_classes], dim=1)

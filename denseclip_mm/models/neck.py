@@ -13,11 +13,12 @@ C embedding channels, H, W size of the dense embedding.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from denseclip_mm.models.maps import checked_tau, concatenate, join_unused, widen
 from denseclip_mm.models.vocabulary import Vocabulary, read_class_names
-from denseclip_mm.text import KeptText
+from denseclip_mm.text import KeptText, TextEmbeddings
 
 import torch
 from mmengine.model import BaseModule
@@ -92,6 +93,11 @@ class PixelTextNeck(BaseModule):
         """The K names that the score map answers to."""
         return self.vocabulary.names
 
+    @property
+    def is_renamed(self) -> bool:
+        """Whether the score map answers to other names than those of the maps concatenated."""
+        return self.vocabulary is not self.decoder_vocabulary
+
     def init_weights(self) -> None:
         """Load the tower, then start the contexts from words if the prompt asks for it."""
         super().init_weights()
@@ -118,6 +124,56 @@ class PixelTextNeck(BaseModule):
                 or len(vocabulary.names) == len(self.decoder_vocabulary.names)):
             self.decoder_vocabulary = vocabulary
 
+    def view(self, class_names: str | Sequence[str] | None = None, *,
+             score_map_alone: bool = False) -> 'PixelTextNeck':
+        """A neck with the weights of this one that outputs the score map; this one stays as it is.
+
+        Args:
+            class_names: that its score map answers to; None for those of this neck. What the
+                wrapped neck gets concatenated stays the score map of this neck's own names.
+            score_map_alone: leave the wrapped neck out; the score map is the only output.
+
+        Raises:
+            ValueError: as :meth:`set_class_names`.
+        """
+        view = copy(self)
+        view._modules = dict(self._modules)
+        view.output_score_map = True
+        if score_map_alone:
+            view.neck, view.score_map_index = None, None
+        if class_names is not None:
+            view.kept_text = KeptText().train(self.training)
+            view.set_class_names(class_names)
+            if not score_map_alone:
+                view.decoder_vocabulary = self.decoder_vocabulary
+        return view
+
+    def drop_text_encoder(self) -> None:
+        """Put the embeddings of the texts in the place of prompt and text tower, if there is one.
+
+        Raises:
+            ValueError: if the prompt asks the tower anew for every image, or the score map that is
+                concatenated answers to other names than :attr:`class_names`.
+        """
+        if self.text_encoder is None:
+            return
+        if self.prompt.depends_on_image:
+            raise ValueError(f'{type(self.prompt).__name__} asks the text tower anew for every '
+                             'image, so the tower cannot be dropped; export such a model as ONNX, '
+                             'by tools/export.py --formats onnx')
+        if self.is_renamed and self.score_map_index is not None:
+            raise ValueError(f'the decoder takes {len(self.decoder_vocabulary.names)} score maps, '
+                             f'but the names were changed to {len(self.class_names)}; drop the '
+                             'text tower with as many names as the model was built for')
+        vocabulary = self.decoder_vocabulary = self.vocabulary
+        with torch.no_grad():
+            embeddings_SC = self.prompt(self.text_encoder, vocabulary.trees)[0]
+        prompt = TextEmbeddings(embed_dim=self.embed_dim, texts=vocabulary.texts,
+                                num_prompts=self.prompt.num_prompts).to(embeddings_SC)
+        prompt.embeddings.copy_(embeddings_SC)
+        vocabulary.trees = nn.ModuleList()
+        self.prompt, self.text_encoder = prompt.train(self.training), None
+
     def forward(self, inputs: Sequence[Tensor | tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
         """Join language and image.
 
@@ -141,14 +197,15 @@ class PixelTextNeck(BaseModule):
         dense_BCHW = join_unused(dense_BCHW, *([] if looks else [image_BC]),
                                  *(maps if self.neck is None else []))
         tokens_BNC = torch.cat([image_BC[:, :, None], dense_BCHW.flatten(2)], dim=2).mT
-        score_map = self.score_map(self.decoder_vocabulary, tokens_BNC, dense_BCHW)
+        joined = self.vocabulary if self.score_map_index is None else self.decoder_vocabulary
+        score_map = self.score_map(joined, tokens_BNC, dense_BCHW)
         outputs = ()
         if self.neck is not None:
             outputs = tuple(self.neck(concatenate(
                 maps, score_map, self.score_map_index, self.tau, self.num_maps)))
         if not self.output_score_map:
             return outputs
-        if self.vocabulary is not self.decoder_vocabulary:
+        if self.vocabulary is not joined:
             score_map = self.score_map(self.vocabulary, tokens_BNC, dense_BCHW)
         return (*outputs, score_map)
 
