@@ -12,9 +12,9 @@ from top to bottom, or open it as a notebook (the cells start with ``# %%``). It
 # %%
 from pathlib import Path
 
-from denseclip_mm.apis.deploy import save_without_text_tower
+from denseclip_mm.apis.checkpoints.export import save_without_text_tower
 from denseclip_mm.apis.inference import Predictor
-from denseclip_mm.apis.panels import draw_panels
+from denseclip_mm.apis.pictures.panels import draw_panels
 from denseclip_mm.demo.scenes import draw
 
 import numpy as np

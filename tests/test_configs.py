@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from types import MethodType, SimpleNamespace
 
-from denseclip_mm.apis.towers import check_pixels
+from denseclip_mm.apis.checks.towers import check_pixels
 from denseclip_mm.backbones.tower import CLIPTower
 from denseclip_mm.clip import clip_config
 from denseclip_mm.demo.render import BASE_CLASSES

@@ -4,7 +4,7 @@ import re
 from contextlib import nullcontext
 from pathlib import Path
 
-from denseclip_mm.apis.heads import check_heads
+from denseclip_mm.apis.checks.heads import check_heads
 
 import mmseg
 import pytest

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from denseclip_mm.apis.deploy import save_without_text_tower
+from denseclip_mm.apis.checkpoints.export import save_without_text_tower
 from denseclip_mm.apis.inference import Predictor
 from denseclip_mm.backbones import CLIPTIMMBackbone, CLIPVisionTransformer
 from denseclip_mm.clip import clip_config, load_tower, normalisation, read_file, read_weights

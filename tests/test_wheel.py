@@ -13,7 +13,7 @@ from zipfile import ZipFile
 import denseclip_mm
 from denseclip_mm import Predictor
 from denseclip_mm.__main__ import COMMANDS, main
-from denseclip_mm.apis.config import load_config
+from denseclip_mm.apis.checks.config import load_config
 from denseclip_mm.demo.scenes import draw
 
 import cv2

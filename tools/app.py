@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis import Detection, Prediction, Predictor
+from denseclip_mm.apis.checks.mistakes import one_line
+from denseclip_mm.apis.checks.towers import what_it_knows
 from denseclip_mm.apis.command_line import checkpoint_or_none, tool_parser
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.pictures import distinct_colours
-from denseclip_mm.apis.towers import what_it_knows
 from denseclip_mm.demo.render import CLASSES
 from denseclip_mm.demo.scenes import draw
 

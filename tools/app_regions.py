@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from denseclip_mm.apis import Detection, Prediction
-from denseclip_mm.apis.region_masks import read_regions
-from denseclip_mm.apis.regions import WAYS, assign_regions, draw_regions
+from denseclip_mm.apis.regions.assign import WAYS, assign_regions, draw_regions
+from denseclip_mm.apis.regions.masks import read_regions
 
 import gradio as gr
 import numpy as np

@@ -10,9 +10,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from denseclip_mm.apis.checks.config import check_data, load_config
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import Options, tool_parser
-from denseclip_mm.apis.config import check_data, load_config
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.datasets import Report, check_split
 from denseclip_mm.datasets.check import MaskReport
 from denseclip_mm.datasets.sample import VOID

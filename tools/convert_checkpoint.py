@@ -10,9 +10,9 @@ The published files hold the first 13 text positions only, enough for names of u
 from collections.abc import Sequence
 
 import denseclip_mm  # noqa: F401  (registers the modules that the conversion builds)
+from denseclip_mm.apis.checkpoints.convert import convert
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import tool_parser
-from denseclip_mm.apis.convert import convert
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.clip import read_file
 from denseclip_mm.files import read_state_dict, whole_file
 

@@ -13,10 +13,10 @@ several sizes.
 from collections.abc import Sequence
 from pathlib import Path
 
+from denseclip_mm.apis.checkpoints.export import check_onnx, export_onnx, save_without_text_tower
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import checkpoint_or_none, tool_parser
-from denseclip_mm.apis.deploy import check_onnx, export_onnx, save_without_text_tower
 from denseclip_mm.apis.inference import Predictor
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.models.vocabulary import parse_class_names
 
 

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis import Predictor
-from denseclip_mm.apis.colour_prompts import OPACITIES, Colours, search_colours
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import checkpoint_or_none, tool_parser
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.pictures import read_image
-from denseclip_mm.apis.region_masks import (
+from denseclip_mm.apis.regions.assign import WAYS, assign_regions, draw_regions
+from denseclip_mm.apis.regions.colour_prompts import OPACITIES, Colours, search_colours
+from denseclip_mm.apis.regions.masks import (
     check_count,
     read_coco_boxes,
     read_label_map,
     read_regions,
 )
-from denseclip_mm.apis.regions import WAYS, assign_regions, draw_regions
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import parse_class_names, read_class_names
 

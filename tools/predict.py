@@ -24,10 +24,10 @@ from functools import partial
 from pathlib import Path
 
 from denseclip_mm.apis import Detection, Prediction, Predictor
+from denseclip_mm.apis.checks.mistakes import one_line
+from denseclip_mm.apis.checks.towers import what_it_knows
 from denseclip_mm.apis.command_line import checkpoint_or_none, positive, share, tool_parser
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.prediction import with_other
-from denseclip_mm.apis.towers import what_it_knows
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import parse_class_names
 

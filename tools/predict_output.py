@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis import Detection, Prediction
-from denseclip_mm.apis.legend import with_legend
-from denseclip_mm.apis.panels import draw_panels
 from denseclip_mm.apis.pictures import enlarged
-from denseclip_mm.apis.region_masks import read_label_map
+from denseclip_mm.apis.pictures.legend import with_legend
+from denseclip_mm.apis.pictures.panels import draw_panels
+from denseclip_mm.apis.regions.masks import read_label_map
 from denseclip_mm.files import whole_file
 
 import numpy as np

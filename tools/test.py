@@ -6,15 +6,15 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from denseclip_mm.apis.checkpoint import load_checkpoint, plain_model, start_zero_shot
+from denseclip_mm.apis.checkpoints.load import load_checkpoint, plain_model, start_zero_shot
+from denseclip_mm.apis.checks.config import check_data, dataset_leaves, load_config
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import (
     checkpoint_or_none,
     launch_on_cpu,
     parse_launched,
     tool_parser,
 )
-from denseclip_mm.apis.config import check_data, dataset_leaves, load_config
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.datasets import check_annotations
 from denseclip_mm.engine.quiet_runner import QuietRunner
 

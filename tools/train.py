@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from denseclip_mm.apis.checkpoint import load_checkpoint, plain_model
+from denseclip_mm.apis.checkpoints.load import load_checkpoint, plain_model
+from denseclip_mm.apis.checkpoints.resume import newest_checkpoint
+from denseclip_mm.apis.checks.config import check_data, load_config
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import launch_on_cpu, parse_launched, tool_parser
-from denseclip_mm.apis.config import check_data, load_config
-from denseclip_mm.apis.mistakes import one_line
-from denseclip_mm.apis.resume import newest_checkpoint
 from denseclip_mm.datasets import check_annotations
 from denseclip_mm.engine.hooks import CheckClassesHook
 from denseclip_mm.engine.quiet_runner import QuietRunner

@@ -8,7 +8,7 @@ from typing import Any
 
 from denseclip_mm.apis.open_vocabulary import names_boxes
 from denseclip_mm.apis.prediction import Detection
-from denseclip_mm.apis.region_scores import cells_of_picture, pool
+from denseclip_mm.apis.regions.scores import cells_of_picture, pool
 
 import numpy as np
 import torch

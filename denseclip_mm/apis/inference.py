@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis import detection, segmentation
-from denseclip_mm.apis.checkpoint import load_checkpoint, start_zero_shot
-from denseclip_mm.apis.config import build_model, classes_of, load_config
+from denseclip_mm.apis.checkpoints.load import load_checkpoint, start_zero_shot
+from denseclip_mm.apis.checks.config import build_model, classes_of, load_config
 from denseclip_mm.apis.kept_features import KeptFeatures
 from denseclip_mm.apis.open_vocabulary import answer_names, has_names, mix_heads, view_of
 from denseclip_mm.apis.pictures import distinct_colours, load_image, shown

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from reprlib import repr as brief
 
-from denseclip_mm.apis.mistakes import did_you_mean
+from denseclip_mm.apis.checks.mistakes import did_you_mean
 from denseclip_mm.models.vocabulary import clean_name
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.config import dataset_leaves
+from denseclip_mm.apis.checks.config import dataset_leaves
 from denseclip_mm.datasets import sample
 from denseclip_mm.datasets.coco import check_boxes
 from denseclip_mm.datasets.report import Report, named

@@ -12,7 +12,7 @@ from os.path import isfile, join, realpath
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.config import dataset_leaves
+from denseclip_mm.apis.checks.config import dataset_leaves
 from denseclip_mm.datasets import sample
 from denseclip_mm.datasets.annotations import BoxReport, judge
 from denseclip_mm.datasets.coco_file import Use, is_local

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from reprlib import repr as brief
 from typing import Any
 
-from denseclip_mm.apis.checkpoint import plain_model
-from denseclip_mm.apis.heads import check_heads, heads_of
-from denseclip_mm.apis.towers import check_pixels, check_text_tower, check_weights
+from denseclip_mm.apis.checkpoints.load import plain_model
+from denseclip_mm.apis.checks.heads import check_heads, heads_of
+from denseclip_mm.apis.checks.towers import check_pixels, check_text_tower, check_weights
 from denseclip_mm.datasets import check_annotations
 from denseclip_mm.models.class_order import MOST_CLASSES, TOO_MANY, disagreement
 from denseclip_mm.models.neck import PixelTextNeck
@@ -33,8 +33,8 @@ class CheckClassesHook(Hook):
     (:func:`denseclip_mm.datasets.coco.check_annotations`), the embedding channels of backbone and
     text tower, and the data preprocessor's mean and standard deviation with those that the CLIP
     weights were trained with. Image and text tower have to be of one CLIP
-    (:func:`denseclip_mm.apis.towers.check_text_tower`), and the heads able to take the neck's maps
-    (:func:`denseclip_mm.apis.heads.check_heads`).
+    (:func:`denseclip_mm.apis.checks.towers.check_text_tower`), and the heads able to take the
+    neck's maps (:func:`denseclip_mm.apis.checks.heads.check_heads`).
 
     Raises:
         FileNotFoundError: before the first iteration, if a tower's weights are not to be had.

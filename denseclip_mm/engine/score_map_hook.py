@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from denseclip_mm.apis.checkpoint import plain_model
-from denseclip_mm.apis.panels import draw_panels
+from denseclip_mm.apis.checkpoints.load import plain_model
 from denseclip_mm.apis.pictures import load_image, loading_step, shown
-from denseclip_mm.apis.score_map import score_map_of
+from denseclip_mm.apis.pictures.panels import draw_panels
+from denseclip_mm.apis.segmentation import score_map_of
 from denseclip_mm.engine.prediction_hooks import check_name, picture_name
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_head import ScoreMapHead
@@ -132,7 +132,7 @@ def draw_sample(model: EncoderDecoder, data_batch: dict[str, Any], index: int,
         loading: the config's step that loads images, see :func:`loading_step`.
 
     Returns:
-        The picture of :func:`denseclip_mm.apis.panels.draw_panels`.
+        The picture of :func:`denseclip_mm.apis.pictures.panels.draw_panels`.
     """
     names = model.neck.class_names
     labels = {}

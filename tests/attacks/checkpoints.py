@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import denseclip_mm  # noqa: F401  (first: it repairs what importing mmseg needs)
-from denseclip_mm.apis.checkpoint import load_checkpoint
-from denseclip_mm.apis.config import build_model, load_config
+from denseclip_mm.apis.checkpoints.load import load_checkpoint
+from denseclip_mm.apis.checks.config import build_model, load_config
 from denseclip_mm.backbones import CLIPResNet
 from denseclip_mm.files import read_state_dict, read_tensors
 from denseclip_mm.text import CLIPTextTower, TextEmbeddings

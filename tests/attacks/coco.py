@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.config import load_config
+from denseclip_mm.apis.checks.config import load_config
 from denseclip_mm.datasets import check_annotations, check_split
 
 import numpy as np

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from denseclip_mm.apis.checkpoint import load_checkpoint
+from denseclip_mm.apis.checkpoints.load import load_checkpoint
 from denseclip_mm.apis.inference import Predictor
 from denseclip_mm.datasets.check import check_split
 from denseclip_mm.engine.hooks import CheckLossHook

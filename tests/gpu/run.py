@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from denseclip_mm import Predictor
-from denseclip_mm.apis.colour_prompts import search_colours
-from denseclip_mm.apis.config import build_model, load_config
-from denseclip_mm.apis.heads import check_heads
+from denseclip_mm.apis.checks.config import build_model, load_config
+from denseclip_mm.apis.checks.heads import check_heads
 from denseclip_mm.apis.open_vocabulary import has_names
 from denseclip_mm.apis.regions import assign_regions
+from denseclip_mm.apis.regions.colour_prompts import search_colours
 from denseclip_mm.demo.scenes import draw
 from denseclip_mm.models.aggregation_head import CostAggregationHead
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from denseclip_mm import Detection, Predictor
-from denseclip_mm.apis.config import build_model, classes_of, load_config
+from denseclip_mm.apis.checks.config import build_model, classes_of, load_config
 from denseclip_mm.apis.open_vocabulary import mix_heads
 from denseclip_mm.apis.pictures import distinct_colours
-from denseclip_mm.apis.region_scores import cells_of_picture
+from denseclip_mm.apis.regions.scores import cells_of_picture
 from denseclip_mm.demo.scenes import draw
 
 import numpy as np

@@ -4,9 +4,9 @@ import pickle
 from dataclasses import replace
 from pathlib import Path
 
-from denseclip_mm.apis import Prediction, Predictor, score_map
+from denseclip_mm.apis import Prediction, Predictor, segmentation
 from denseclip_mm.apis.pictures import distinct_colours, read_image
-from denseclip_mm.apis.score_map import _cosines, score_map_of
+from denseclip_mm.apis.segmentation import _cosines, score_map_of
 from denseclip_mm.demo.scenes import ScenesDataset, draw
 from denseclip_mm.models.vocabulary import parse_class_names, read_class_names
 
@@ -186,7 +186,7 @@ def test_a_few_classes_at_a_time_are_the_same_to_the_bit(
     if names:
         predictor.set_class_names(names)
     expected = predictor(image)
-    monkeypatch.setattr(score_map, '_AT_ONCE', 1)
+    monkeypatch.setattr(segmentation, '_AT_ONCE', 1)
     given = predictor(image)
     assert callable(given._score_map) and given.num_score_maps == len(predictor.class_names)
     some = [given.num_score_maps - 1, 0]

@@ -5,9 +5,8 @@ import struct
 import zlib
 from pathlib import Path
 
-from denseclip_mm.apis import pictures
-from denseclip_mm.apis.pictures import load_image, read_image, whole_picture
-from denseclip_mm.apis.region_masks import read_label_map
+from denseclip_mm.apis.pictures import load_image, read_image, reading, whole_picture
+from denseclip_mm.apis.regions.masks import read_label_map
 from denseclip_mm.demo.scenes import draw
 
 import cv2
@@ -58,7 +57,7 @@ def test_32_bits(dtype, tmp_path):
 
 
 def test_a_picture_of_the_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, 'MOST_PIXELS', 12)
+    monkeypatch.setattr(reading, 'MOST_PIXELS', 12)
     cv2.imwrite(str(tmp_path / 'a.png'), np.full((3, 4, 3), 7, np.uint8))
     assert read_image(tmp_path / 'a.png').shape == (3, 4, 3)
     cv2.imwrite(str(tmp_path / 'a.png'), np.full((3, 5, 3), 7, np.uint8))

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from denseclip_mm.apis import Predictor
-from denseclip_mm.apis.colour_prompts import Colours, _groups, paint_regions, search_colours
 from denseclip_mm.apis.open_vocabulary import answer_names
-from denseclip_mm.apis.region_masks import read_coco_boxes, read_label_map, read_regions
-from denseclip_mm.apis.region_scores import ask, look
 from denseclip_mm.apis.regions import assign_regions
+from denseclip_mm.apis.regions.colour_prompts import Colours, _groups, paint_regions, search_colours
+from denseclip_mm.apis.regions.masks import read_coco_boxes, read_label_map, read_regions
+from denseclip_mm.apis.regions.scores import ask, look
 from denseclip_mm.demo.things import draw_things
 from denseclip_mm.text import CLIPTextTower, grow_trees
 

@@ -9,7 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.config import load_config
+from denseclip_mm.apis.checks.config import load_config
 from denseclip_mm.datasets.annotations import judge
 from denseclip_mm.datasets.check import check_split
 from denseclip_mm.datasets.coco import check_annotations

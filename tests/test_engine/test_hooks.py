@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
-from denseclip_mm.apis.checkpoint import start_zero_shot
+from denseclip_mm.apis.checkpoints.load import start_zero_shot
 from denseclip_mm.demo.render import CLASSES
 from denseclip_mm.engine.hooks import CheckClassesHook
 

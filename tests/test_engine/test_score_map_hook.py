@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from denseclip_mm.apis.panels import draw_panels
-from denseclip_mm.apis.score_map import score_map_of
+from denseclip_mm.apis.pictures.panels import draw_panels
+from denseclip_mm.apis.segmentation import score_map_of
 from denseclip_mm.demo import ScenesDataset
 from denseclip_mm.demo.render import CLASSES
 from denseclip_mm.engine.score_map_hook import draw_sample, plain_model

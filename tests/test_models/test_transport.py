@@ -1,6 +1,6 @@
 """Several prompts of a class: their layout, their gradient, and how their scores become one."""
 
-from denseclip_mm.apis.deploy import drop_text_tower, save_without_text_tower
+from denseclip_mm.apis.checkpoints.export import drop_text_tower, save_without_text_tower
 from denseclip_mm.apis.open_vocabulary import answer_names
 from denseclip_mm.models.transport import transport_shares
 from denseclip_mm.text import CLIPTextTower, LearnedContext

@@ -2,7 +2,7 @@
 
 import re
 
-from denseclip_mm.apis.deploy import drop_text_tower
+from denseclip_mm.apis.checkpoints.export import drop_text_tower
 from denseclip_mm.apis.open_vocabulary import answer_names
 from denseclip_mm.text import CLIPTextTower, DiscreteContext, LearnedContext, TemplatePrompt
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 from denseclip_mm.apis import Detection, Prediction
-from denseclip_mm.apis.config import build_model, load_config
+from denseclip_mm.apis.checks.config import build_model, load_config
 from denseclip_mm.apis.inference import Predictor
 from denseclip_mm.apis.regions import assign_regions
 from denseclip_mm.demo.render import CLASSES

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from denseclip_mm import Predictor
-from denseclip_mm.apis.checkpoint import load_checkpoint
-from denseclip_mm.apis.config import build_model, load_config
+from denseclip_mm.apis.checkpoints.load import load_checkpoint
+from denseclip_mm.apis.checks.config import build_model, load_config
 from denseclip_mm.demo.scenes import draw
 
 import cv2

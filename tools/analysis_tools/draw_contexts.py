@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import denseclip_mm  # first: it repairs what mmseg's import needs
-from denseclip_mm.apis.checkpoint import load_checkpoint
+from denseclip_mm.apis.checkpoints.load import load_checkpoint
+from denseclip_mm.apis.checks.config import load_config
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import tool_parser
-from denseclip_mm.apis.config import load_config
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.pictures import empty_figure
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import split_synonyms

@@ -9,10 +9,10 @@ ScoreMapVisualizationHook draws the same in validation and test.
 from collections.abc import Sequence
 from pathlib import Path
 
+from denseclip_mm.apis.checks.config import check_data
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import tool_parser
-from denseclip_mm.apis.config import check_data
 from denseclip_mm.apis.inference import Predictor
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.pictures import loading_step
 from denseclip_mm.engine.score_map_hook import check_classes, draw_sample
 from denseclip_mm.files import whole_file

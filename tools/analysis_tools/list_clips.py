@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import denseclip_mm  # noqa: F401 (first: it repairs what mmseg's import needs)
-from denseclip_mm.apis.clips import clip_models, page_of
+from denseclip_mm.apis.checks.clips import clip_models, page_of
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import tool_parser
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.files import whole_file
 
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import denseclip_mm  # noqa: F401 (first: it repairs what mmseg's import needs)
+from denseclip_mm.apis.checks.config import dataset_leaves
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import tool_parser
-from denseclip_mm.apis.config import dataset_leaves
-from denseclip_mm.apis.mistakes import one_line
 
 import torch
 import yaml

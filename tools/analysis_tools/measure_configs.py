@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import denseclip_mm  # noqa: F401 (first: it repairs what mmseg's import needs)
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import positive, tool_parser
-from denseclip_mm.apis.mistakes import one_line
 
 import torch
 from benchmark_measure import Step, check_device, measure_time

@@ -34,7 +34,7 @@ STEPS = {
         'from denseclip_mm.demo.scenes import draw; '
         'found = predictor(draw(1, 7, 128)[0][..., ::-1]); found.overlay()'),
     'its score maps, drawn': (
-        'from denseclip_mm.apis.panels import draw_panels; '
+        'from denseclip_mm.apis.pictures.panels import draw_panels; '
         'draw_panels(found.image, {"prediction": found.labels}, dict(enumerate(found.score_map)), '
         'names=found.class_names, palette=found.palette)'),
 }

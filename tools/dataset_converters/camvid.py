@@ -16,8 +16,8 @@ Pavement, Tree, SignSymbol, Fence, Car, Pedestrian, Bicyclist, Unlabelled) is th
 from collections.abc import Sequence
 from pathlib import Path
 
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import tool_parser
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.pictures import whole_picture
 from denseclip_mm.files import whole_file
 

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from denseclip_mm.apis.checks.config import load_config
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import positive
-from denseclip_mm.apis.config import load_config
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.open_vocabulary import has_names, view_of
 from denseclip_mm.demo.trials import comparison, results_of, run_to_table
 

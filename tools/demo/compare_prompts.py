@@ -18,12 +18,12 @@ from pathlib import Path
 from statistics import harmonic_mean
 from typing import Any
 
+from denseclip_mm.apis.checks.config import load_config
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import positive
-from denseclip_mm.apis.config import load_config
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.open_vocabulary import answer_names
-from denseclip_mm.apis.panels import draw_grid
 from denseclip_mm.apis.pictures import paint
+from denseclip_mm.apis.pictures.panels import draw_grid
 from denseclip_mm.demo.render import BASE_CLASSES, CLASSES, NEW_CLASSES
 from denseclip_mm.demo.trials import results_of, run_to_table, spread
 from denseclip_mm.models.aggregation_head import CostAggregationHead

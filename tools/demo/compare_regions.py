@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis import Predictor
-from denseclip_mm.apis.colour_prompts import OPACITIES, Colours, search_colours
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import positive, tool_parser
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.apis.regions import assign_regions
+from denseclip_mm.apis.regions.colour_prompts import OPACITIES, Colours, search_colours
 from denseclip_mm.demo.things import draw_things
 from denseclip_mm.files import whole_file
 

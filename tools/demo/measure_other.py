@@ -13,8 +13,8 @@ first two, and with the largest IoU.
 from collections.abc import Sequence
 
 from denseclip_mm import Predictor
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import positive, tool_parser
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.demo.render import CLASSES
 from denseclip_mm.demo.scenes import draw
 

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import tool_parser
-from denseclip_mm.apis.mistakes import one_line
 from denseclip_mm.files import read_state_dict, read_tensors, whole_file
 from denseclip_mm.tensors import check_finite, check_kinds
 

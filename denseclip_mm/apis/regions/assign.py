@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
 
-from denseclip_mm.apis.colour_prompts import Colours, score_coloured
 from denseclip_mm.apis.pictures import distinct_colours, enlarged, write_names
-from denseclip_mm.apis.region_masks import read_regions
-from denseclip_mm.apis.region_scores import ask, look, pixels_of, pool
+from denseclip_mm.apis.regions.colour_prompts import Colours, score_coloured
+from denseclip_mm.apis.regions.masks import read_regions
+from denseclip_mm.apis.regions.scores import ask, look, pixels_of, pool
 from denseclip_mm.models.vocabulary import read_class_names
 
 import cv2
@@ -51,7 +51,7 @@ def assign_regions(model: EncoderDecoder, picture: np.ndarray | str | Path,
         how: ``'pool'``, ``'colour'`` or ``'blur'``.
         one_to_one: give each name to one region at most.
         colours: of ``'colour'``; CPT's by default. What suits a model, finds
-            :func:`search_colours <denseclip_mm.apis.colour_prompts.search_colours>`.
+            :func:`search_colours <denseclip_mm.apis.regions.colour_prompts.search_colours>`.
 
     Returns:
         The scores (K, R), cosines; and the name of each region (R,), a row of the scores: the best,

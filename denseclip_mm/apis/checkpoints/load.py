@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from denseclip_mm.apis.towers import check_loaded_towers, check_text_tower, check_weights
+from denseclip_mm.apis.checks.towers import check_loaded_towers, check_text_tower, check_weights
 from denseclip_mm.files import read_state_dict
 from denseclip_mm.models.class_order import another_order
 from denseclip_mm.models.neck import PixelTextNeck
@@ -32,7 +32,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, prefix: str = '', *,
                     new_classes: bool = False) -> dict[str, Any]:
     """Load a model's weights, every tensor of it; mmengine only warns of those that do not fit.
 
-    Towers of two CLIPs are warned of (:func:`denseclip_mm.apis.towers.check_loaded_towers`).
+    Towers of two CLIPs are warned of (:func:`denseclip_mm.apis.checks.towers.check_loaded_towers`).
 
     Args:
         model: the model, or a part of it.

@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from denseclip_mm.apis.mistakes import did_you_mean, entries_of
+from denseclip_mm.apis.checks.mistakes import did_you_mean, entries_of
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_detector import NO_MMDET
 from denseclip_mm.models.vocabulary import clean_name

@@ -6,7 +6,7 @@ and has to take every tensor, no more and no fewer.
 
 from typing import Any
 
-from denseclip_mm.apis.published import published_model
+from denseclip_mm.apis.checkpoints.published import published_model
 from denseclip_mm.tensors import check_finite, check_kinds
 
 import numpy as np

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from denseclip_mm.apis.config import check_data, load_config
+from denseclip_mm.apis.checks.config import check_data, load_config
 
 import pytest
 from mmengine.config import Config

@@ -4,8 +4,8 @@ import signal
 from pathlib import Path
 from pickle import UnpicklingError
 
-from denseclip_mm.apis.config import load_config
-from denseclip_mm.apis.mistakes import one_line
+from denseclip_mm.apis.checks.config import load_config
+from denseclip_mm.apis.checks.mistakes import one_line
 
 import pytest
 from mmengine.config import Config

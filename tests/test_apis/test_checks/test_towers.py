@@ -6,9 +6,9 @@ Before, the zero-shot demo's mIoU fell from 54.11 to 0.09, and nothing said why.
 from contextlib import nullcontext
 from pathlib import Path
 
-from denseclip_mm.apis.checkpoint import load_checkpoint
+from denseclip_mm.apis.checkpoints.load import load_checkpoint
+from denseclip_mm.apis.checks.towers import check_loaded_towers
 from denseclip_mm.apis.inference import Predictor
-from denseclip_mm.apis.towers import check_loaded_towers
 from denseclip_mm.clip import clip_config
 
 import open_clip
@@ -19,7 +19,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ZERO_SHOT = ROOT / 'configs/demo/zero_shot_scenes.py'
 TEXT_OF_ANOTHER = 'has the image tower of .*, but the text tower of another CLIP, or a random one'
 IMAGE_OF_ANOTHER = 'has the text tower of .*, but the image tower of another CLIP, or a random one'

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any
 from warnings import filterwarnings
 
-from denseclip_mm.apis.stops import signal_behind, terminable
+from denseclip_mm.apis.checks.stops import signal_behind, terminable
 
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from denseclip_mm.apis.deploy import (
+from denseclip_mm.apis.checkpoints.export import (
     WholeImage,
     drop_text_tower,
     export_onnx,
@@ -21,7 +21,7 @@ from mmengine.config import Config
 from mmseg.apis import inference_model, init_model
 from mmseg.registry import MODELS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NAMES = ['cat', 'dog;puppy', 'oak tree', 'sky']
 DECODER = dict(width=16, num_heads=2, num_layers=1)
 POST = dict(context_decoder=dict(type='ContextDecoder', **DECODER), gamma=0.5)
@@ -217,7 +217,7 @@ def test_files_stay_where_an_export_would_not_work(tiny_resnet, tmp_path, monkey
     zero_shot.neck.set_class_names(['grass', 'snow'])  # its head still answers 30
     with pytest.raises(ValueError, match=r'has 2 classes, this head num_classes=30'):
         save_without_text_tower(zero_shot, out)
-    monkeypatch.setattr('denseclip_mm.apis.deploy.load_checkpoint', lambda *_: None)
+    monkeypatch.setattr('denseclip_mm.apis.checkpoints.export.load_checkpoint', lambda *_: None)
     with pytest.raises(ValueError, match='give other outputs than the model; nothing was exported'):
         save_without_text_tower(model, out)
     assert [path.read_bytes() for path in files] == before

@@ -6,7 +6,7 @@ Stands beside test_inference.py, where Predictor refuses the same.
 from collections.abc import Callable
 from pathlib import Path
 
-from denseclip_mm.apis.checkpoint import load_checkpoint, plain_model
+from denseclip_mm.apis.checkpoints.load import load_checkpoint, plain_model
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from mmengine.logging import MMLogger
 from mmseg.registry import MODELS
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NAMES = ['cat', 'dog', 'sky']
 
 

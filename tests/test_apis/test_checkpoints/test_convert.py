@@ -11,7 +11,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
-from denseclip_mm.apis.convert import _palette, convert
+from denseclip_mm.apis.checkpoints.convert import _palette, convert
 from denseclip_mm.files import read_state_dict
 
 import numpy as np
@@ -26,7 +26,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import get_classes, get_palette
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TOOL = ROOT / 'tools' / 'convert_checkpoint.py'
 
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from denseclip_mm.apis.clips import CLIPModel, clip_models, page_of
+from denseclip_mm.apis.checks.clips import CLIPModel, clip_models, page_of
 
 import open_clip
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope='module')

@@ -8,7 +8,7 @@ import runpy
 from collections.abc import Callable
 from pathlib import Path
 
-from denseclip_mm.apis.convert import convert
+from denseclip_mm.apis.checkpoints.convert import convert
 from denseclip_mm.models.box_score_map_loss import rasterise
 
 import numpy as np
@@ -22,7 +22,7 @@ pytest.importorskip('mmdet')
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox2roi
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CASES = {'retinanet': 600, 'mask_rcnn': 606}  # tensors
 
 

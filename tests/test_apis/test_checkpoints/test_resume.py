@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis.resume import newest_checkpoint
+from denseclip_mm.apis.checkpoints.resume import newest_checkpoint
 
 import numpy as np
 import pytest

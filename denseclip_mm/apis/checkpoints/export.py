@@ -10,8 +10,8 @@ from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 
-from denseclip_mm.apis.checkpoint import load_checkpoint
-from denseclip_mm.apis.config import build_model
+from denseclip_mm.apis.checkpoints.load import load_checkpoint
+from denseclip_mm.apis.checks.config import build_model
 from denseclip_mm.apis.pictures import distinct_colours
 from denseclip_mm.clip import is_place
 from denseclip_mm.files import whole_file

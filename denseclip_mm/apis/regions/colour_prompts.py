@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from numbers import Real
 from pathlib import Path
 
-from denseclip_mm.apis.region_masks import read_regions
-from denseclip_mm.apis.region_scores import ask, look, pixels_of, pool
+from denseclip_mm.apis.regions.masks import read_regions
+from denseclip_mm.apis.regions.scores import ask, look, pixels_of, pool
 from denseclip_mm.models.vocabulary import read_class_names, split_synonyms
 
 import numpy as np
