@@ -31,6 +31,22 @@ BELOW = {
     'demo': ['files'],
 }
 
+# The same in apis, which has rooms of its own.
+BELOW_IN_APIS = {
+    'command_line': [],
+    'pictures': [],
+    'kept_features': [],
+    'open_vocabulary': ['pictures'],
+    'prediction': ['pictures'],
+    'regions': ['open_vocabulary', 'pictures'],
+    'checks': ['kept_features', 'open_vocabulary'],
+    'checkpoints': ['checks', 'pictures'],
+    'segmentation': ['open_vocabulary', 'prediction'],
+    'detection': ['open_vocabulary', 'prediction', 'regions'],
+    'inference': ['checkpoints', 'checks', 'detection', 'kept_features', 'open_vocabulary',
+                  'pictures', 'prediction', 'segmentation'],
+}
+
 
 def module_of(path) -> str:
     return path.relative_to(ROOT / 'denseclip_mm').with_suffix('').parts[0]
@@ -52,6 +68,11 @@ def test_file(path):
         for name in imports(tree):
             if name.startswith('denseclip_mm.'):
                 assert name.split('.')[1] in [own, *BELOW[own]], f'{own} <- {name}'
+    if own == 'apis' and path.parent.name + path.stem != 'apis__init__':
+        room = path.relative_to(ROOT / 'denseclip_mm/apis').with_suffix('').parts[0]
+        for name in imports(tree):
+            if name.startswith('denseclip_mm.apis.'):
+                assert name.split('.')[2] in [room, *BELOW_IN_APIS[room]], f'{room} <- {name}'
     if own in ('text', 'clip', 'files', 'ops', 'positions', 'tensors', 'torchscript') or (
             own == 'backbones' and path.name != 'aligned.py'):
         assert not any(name.startswith('mm') for name in imports(tree)), 'knows open_clip alone'
