@@ -39,6 +39,7 @@ BELOW_IN_APIS = {
     'open_vocabulary': ['pictures'],
     'prediction': ['pictures'],
     'regions': ['open_vocabulary', 'pictures'],
+    'output': ['pictures', 'prediction', 'regions'],
     'checks': ['kept_features', 'open_vocabulary'],
     'checkpoints': ['checks', 'pictures'],
     'segmentation': ['open_vocabulary', 'prediction'],

@@ -33,12 +33,12 @@ try:
     import gradio as gr
 except ImportError:
     sys.exit("error: the page needs Gradio: pip install 'denseclip_mm[app]'")
-from app_input import fitted, take_uploads_only, typed_names, uploaded_image
-from app_kept import Kept, keep
-from app_output import describe, draw_score_maps, scores_at
-from app_regions import region_tab, told
-from app_requests import OddRequests, Page
-from app_style import CSS, DETECTION, SEGMENTATION, THEME
+from page.input import fitted, take_uploads_only, typed_names, uploaded_image
+from page.kept import Kept, keep
+from page.output import describe, draw_score_maps, scores_at
+from page.regions import region_tab, told
+from page.requests import OddRequests, Page
+from page.style import CSS, DETECTION, SEGMENTATION, THEME
 from starlette.middleware import Middleware
 
 DEMO = Path(__file__).resolve().parents[1] / 'configs/demo/zero_shot_scenes.py'

@@ -27,14 +27,14 @@ from denseclip_mm.apis import Detection, Prediction, Predictor
 from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.checks.towers import what_it_knows
 from denseclip_mm.apis.command_line import checkpoint_or_none, positive, share, tool_parser
+from denseclip_mm.apis.output import OUTPUTS, fingerprint, read_legend, write, write_shares
+from denseclip_mm.apis.pictures.inputs import VIDEOS, find_inputs, frames_of, is_text, readable
 from denseclip_mm.apis.prediction import with_other
 from denseclip_mm.files import whole_file
 from denseclip_mm.models.vocabulary import parse_class_names
 
 import cv2
 import numpy as np
-from predict_input import VIDEOS, find_inputs, frames_of, is_text, readable
-from predict_output import OUTPUTS, fingerprint, read_legend, write, write_shares
 from tqdm import tqdm
 
 THRESHOLD = 0.3  # of a detector's scores, as of mmdet's DetInferencer

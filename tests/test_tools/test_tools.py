@@ -57,11 +57,10 @@ def start(*words: object, cwd: Path, code: int = 0, **env: str) -> str:
 
 STARTED = {'train', 'app', 'convert_checkpoint', 'analysis_tools/benchmark',
            'analysis_tools/draw_contexts', 'demo/compare_prompts'}  # by tests of their own
-PARTS = {'app_input', 'app_kept', 'app_output', 'app_regions', 'app_requests', 'app_style',
-         'predict_input', 'predict_output', 'analysis_tools/benchmark_measure',
-         'analysis_tools/benchmark_steps', 'demo/comparison_options'}
+PARTS = {'analysis_tools/benchmark_measure', 'analysis_tools/benchmark_steps',
+         'demo/comparison_options'}
 TOOLS = {path.relative_to(ROOT / 'tools').with_suffix('').as_posix()
-         for path in (ROOT / 'tools').rglob('*.py')} - PARTS
+         for path in (ROOT / 'tools').rglob('*.py') if path.parent.name != 'page'} - PARTS
 
 
 # Each in a process of its own, with what is neither ours nor mmseg's imported once for all.

@@ -1,4 +1,4 @@
-"""What predict.py writes of a picture: overlays, label maps or boxes, score maps."""
+"""What is written of a picture: overlays, label maps or boxes, score maps."""
 
 import csv
 import hashlib
@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from denseclip_mm.apis import Detection, Prediction
 from denseclip_mm.apis.pictures import enlarged
+from denseclip_mm.apis.pictures.inputs import files_below
 from denseclip_mm.apis.pictures.legend import with_legend
 from denseclip_mm.apis.pictures.panels import draw_panels
+from denseclip_mm.apis.prediction import Detection, Prediction
 from denseclip_mm.apis.regions.masks import read_label_map
 from denseclip_mm.files import whole_file
 
 import numpy as np
 import torch
 from PIL import Image
-from predict_input import files_below
 from torch import nn
 
 OUTPUTS = {'overlays': '.png', 'labels': '.png', 'boxes': '.json', 'score_maps': '.png'}

@@ -1,4 +1,4 @@
-"""Pictures and videos that predict.py finds and reads."""
+"""Pictures and videos that are found in folders, and read."""
 
 import os
 from collections.abc import Iterator

@@ -5,12 +5,12 @@ import html
 import io
 
 from denseclip_mm.apis import Detection, Prediction
+from denseclip_mm.apis.output import label_picture
 from denseclip_mm.apis.prediction import GREY
 
 import cv2
 import matplotlib
 import numpy as np
-from predict_output import label_picture
 
 MAP_SIDE = 240  # longest side of a drawn score map in pixels
 COLOURS = matplotlib.colormaps['magma']
@@ -72,7 +72,7 @@ def scores_at(prediction: Prediction, best: tuple[np.ndarray, np.ndarray] | None
 
     Args:
         prediction: of the picture.
-        best: see :class:`Kept <app_kept.Kept>`.
+        best: see :class:`Kept <page.kept.Kept>`.
         x: column of the pixel; one beyond the picture's border is taken for one at it.
         y: its row.
     """

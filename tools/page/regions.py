@@ -10,7 +10,7 @@ from denseclip_mm.apis.regions.masks import read_regions
 
 import gradio as gr
 import numpy as np
-from app_input import fitted, take_uploads_only, typed_names, uploaded_image
+from page.input import fitted, take_uploads_only, typed_names, uploaded_image
 
 MOST_REGIONS = 32  # blur has the image tower look at a picture for each
 MOST_CHARACTERS = 2000  # of all boxes
