@@ -176,7 +176,7 @@ def _fault(path: Path, error: Exception) -> str:
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Write a file whole or not at all: the path to write to, which takes the target's place.
 
     It takes it when the block ends. If the block raises, also by Ctrl-C, the target stays as it
@@ -195,7 +195,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
     Examples:
         >>> with TemporaryDirectory() as folder:
-        ...     with whole_file(Path(folder) / 'results' / 'classes.txt') as part:
+        ...     with atomic_write(Path(folder) / 'results' / 'classes.txt') as part:
         ...         _ = part.write_text('sky')
         ...     [path.read_text() for path in Path(folder).rglob('*.*')]
         ['sky']

@@ -81,10 +81,10 @@ print('mIoU after 60 iterations:', metrics['mIoU'])
 # %%
 model = Predictor(OUT / 'config.py', CHECKPOINT, device='cpu')
 by_decoder = model(OUT / 'scene.png')
-print(f'{model.answers}: {len(by_decoder.class_names)} classes')
+print(f'{model.labelled_by}: {len(by_decoder.class_names)} classes')
 model.set_class_names(['grass', 'purple ring', 'snow;ice', 'water;sea'])
 by_score_map = model(OUT / 'scene.png')
-print(f'{model.answers}: {by_score_map.class_names}')
+print(f'{model.labelled_by}: {by_score_map.class_names}')
 panels = draw_panels(
     by_score_map.image, {'by the score map': by_score_map.labels},
     dict(enumerate(by_score_map.score_map)), names=by_score_map.class_names,

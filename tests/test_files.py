@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 from denseclip_mm.clip import read_file
-from denseclip_mm.files import UnreadableFileError, read_state_dict, read_tensors, whole_file
+from denseclip_mm.files import UnreadableFileError, atomic_write, read_state_dict, read_tensors
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from torch import nn
 
 def test_target_appears_at_the_end_with_the_modes_of_any_file(tmp_path):
     target = tmp_path / 'new' / 'folder' / 'picture.png'
-    with whole_file(str(target)) as part:
+    with atomic_write(str(target)) as part:
         part.write_text('whole')
         assert part.name == 'picture.png' and not target.exists()
     assert target.read_text() == 'whole'
@@ -33,7 +33,7 @@ def test_target_appears_at_the_end_with_the_modes_of_any_file(tmp_path):
 def test_an_error_leaves_the_target_as_it_was(error, tmp_path):
     target = tmp_path / 'result.json'
     target.write_text('old')
-    with pytest.raises(error), whole_file(target) as part:
+    with pytest.raises(error), atomic_write(target) as part:
         part.write_text('half')
         raise error
     assert target.read_text() == 'old' and os.listdir(tmp_path) == ['result.json']
@@ -49,7 +49,7 @@ def test_a_full_disk_names_the_target(tmp_path, full_disk):
     target.write_text('old')
     for write in writers:
         with pytest.raises(OSError, match=r"\[Errno \d+\] .*result'$"), full_disk(1000), \
-                whole_file(target) as part:
+                atomic_write(target) as part:
             write(part)
     assert target.read_text() == 'old' and os.listdir(tmp_path) == ['result']
 
@@ -58,7 +58,7 @@ def test_writers_do_not_disturb_each_other(tmp_path):
     target, both_wrote = tmp_path / 'result.json', Barrier(2)
 
     def write(text):
-        with whole_file(target) as part:
+        with atomic_write(target) as part:
             part.write_text(text)
             both_wrote.wait(30)
             assert part.read_text() == text
@@ -69,21 +69,21 @@ def test_writers_do_not_disturb_each_other(tmp_path):
 
 
 def test_what_lies_beside_goes_along(tmp_path):
-    with whole_file(tmp_path / 'model.onnx') as part:
+    with atomic_write(tmp_path / 'model.onnx') as part:
         part.write_text('graph')
         part.with_name('model.onnx.data').write_text('weights')
     assert sorted(os.listdir(tmp_path)) == ['model.onnx', 'model.onnx.data']
 
 
 def test_folder(tmp_path):
-    with whole_file(tmp_path / 'camvid') as part:
+    with atomic_write(tmp_path / 'camvid') as part:
         part.mkdir()
         (part / 'image').write_text('sky')
     assert (tmp_path / 'camvid' / 'image').read_text() == 'sky'
     (tmp_path / 'file').write_text('')
-    with pytest.raises(NotADirectoryError), whole_file(tmp_path / 'file') as part:
+    with pytest.raises(NotADirectoryError), atomic_write(tmp_path / 'file') as part:
         part.mkdir()
-    with pytest.raises(FileNotFoundError), whole_file(tmp_path / 'unwritten'):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / 'unwritten'):
         pass
     assert sorted(os.listdir(tmp_path)) == ['camvid', 'file']
 

@@ -35,16 +35,16 @@ BELOW = {
 BELOW_IN_APIS = {
     'command_line': [],
     'pictures': [],
-    'kept_features': [],
+    'feature_cache': [],
     'open_vocabulary': ['pictures'],
     'prediction': ['pictures'],
     'regions': ['open_vocabulary', 'pictures'],
     'output': ['pictures', 'prediction', 'regions'],
-    'checks': ['kept_features', 'open_vocabulary'],
+    'checks': ['feature_cache', 'open_vocabulary'],
     'checkpoints': ['checks', 'pictures'],
     'segmentation': ['open_vocabulary', 'prediction'],
     'detection': ['open_vocabulary', 'prediction', 'regions'],
-    'inference': ['checkpoints', 'checks', 'detection', 'kept_features', 'open_vocabulary',
+    'inference': ['checkpoints', 'checks', 'detection', 'feature_cache', 'open_vocabulary',
                   'pictures', 'prediction', 'segmentation'],
 }
 

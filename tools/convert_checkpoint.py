@@ -14,7 +14,7 @@ from denseclip_mm.apis.checkpoints.convert import convert
 from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import tool_parser
 from denseclip_mm.clip import read_file
-from denseclip_mm.files import read_state_dict, whole_file
+from denseclip_mm.files import atomic_write, read_state_dict
 
 import torch
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         published, meta = read_state_dict(args.src)
         clip = read_file(args.clip)[0] if args.clip else None
         converted, model = convert(published, meta=meta, clip=clip)
-        with whole_file(args.dst) as part:
+        with atomic_write(args.dst) as part:
             torch.save(converted, part)
 
     backbone, neck = model['backbone'], model['neck']

@@ -28,7 +28,7 @@ from denseclip_mm.apis.regions.masks import (
     read_label_map,
     read_regions,
 )
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 from denseclip_mm.models.vocabulary import parse_class_names, read_class_names
 
 import numpy as np
@@ -127,11 +127,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             model, image, masks_RHW, names, how=args.how, one_to_one=args.one_to_one,
             colours=colours)
         rows = report(scores_KR, assigned_R, names, masks_RHW)
-        with whole_file(args.out / 'regions.json') as part:
+        with atomic_write(args.out / 'regions.json') as part:
             part.write_text(json.dumps(dict(picture=str(args.picture), how=args.how, names=names,
                                             regions=rows), indent=1))
         titles = [row['name'] or '-' for row in rows]
-        with whole_file(args.out / 'regions.png') as part:
+        with atomic_write(args.out / 'regions.png') as part:
             Image.fromarray(draw_regions(image, masks_RHW, titles)).save(part)
     print(f'{table(rows)}\n\nwrote {args.out / "regions.json"} and {args.out / "regions.png"}')
 

@@ -30,7 +30,7 @@ from denseclip_mm.apis.command_line import checkpoint_or_none, positive, share, 
 from denseclip_mm.apis.output import OUTPUTS, fingerprint, read_legend, write, write_shares
 from denseclip_mm.apis.pictures.inputs import VIDEOS, find_inputs, frames_of, is_text, readable
 from denseclip_mm.apis.prediction import with_other
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 from denseclip_mm.models.vocabulary import parse_class_names
 
 import cv2
@@ -80,7 +80,7 @@ def predict_video(predict: Callable[..., Prediction | Detection], path: Path, na
             if 'overlays' in args.outputs:
                 overlay = np.ascontiguousarray(prediction.overlay(args.opacity)[..., ::-1])
                 if writer is None:
-                    part = stack.enter_context(whole_file(target))
+                    part = stack.enter_context(atomic_write(target))
                     writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*'mp4v'), rate,
                                              overlay.shape[1::-1])
                     stack.callback(writer.release)
@@ -127,7 +127,7 @@ def claim(out: Path, predictor: Predictor, args: argparse.Namespace) -> None:
         names, palette = with_other(names, palette)
     legend = dict(config=args.config, checkpoint=args.checkpoint or 'none',
                   weights=fingerprint(predictor.model), ensemble=args.ensemble,
-                  answers=predictor.answers, classes=names,
+                  labelled_by=predictor.labelled_by, classes=names,
                   palette=[list(colour) for colour in palette], other=args.other,
                   score_threshold=args.score_threshold)
     drawn = {key: getattr(args, key) for key, kind in dict(
@@ -139,7 +139,7 @@ def claim(out: Path, predictor: Predictor, args: argparse.Namespace) -> None:
     if differing:
         raise ValueError(f'{out} holds results of something else: {path} differs in '
                          f'{", ".join(differing)}; choose another --out')
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps({**there, **drawn}, indent=1))
 
 
@@ -214,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             ensemble=tuple(args.ensemble) if args.ensemble else None, other=args.other)
         choose_outputs(predictor, args)
         claim(args.out, predictor, args)
-        print(f'{len(predictor.class_names)} classes, answered by the {predictor.answers}')
+        print(f'{len(predictor.class_names)} classes, answered by the {predictor.labelled_by}')
         if known := what_it_knows(predictor.model):
             print(known)
         written, broken = predict_files(predictor, files, args)

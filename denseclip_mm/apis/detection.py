@@ -18,7 +18,7 @@ from torchvision.ops import batched_nms, masks_to_boxes
 _OVERLAP = 0.5  # IoU of boxes of one name, above which the less certain one is left out
 
 
-def answers(model: nn.Module) -> str:
+def labelled_by(model: nn.Module) -> str:
     """What names the things, see :class:`Detection <denseclip_mm.apis.Detection>`."""
     return 'score map in the boxes of the detector' if names_boxes(model) else 'detector'
 
@@ -59,7 +59,7 @@ def predict(model: nn.Module, image: np.ndarray, inputs_13HW: Tensor, sample: An
         masks=found.masks.cpu().numpy().astype(bool) if 'masks' in found else None,
         cells=None if cells_KHW is None else cells_KHW.cpu().numpy(),
         class_names=list(model.dataset_meta['classes']),
-        palette=list(model.dataset_meta['palette']), answers=answers(model))
+        palette=list(model.dataset_meta['palette']), labelled_by=labelled_by(model))
 
 
 def _boxes_of_masks(boxes_N4: Tensor, masks_NHW: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from typing import Any
 from denseclip_mm.apis import detection, segmentation
 from denseclip_mm.apis.checkpoints.load import load_checkpoint, start_zero_shot
 from denseclip_mm.apis.checks.config import build_model, classes_of, load_config
-from denseclip_mm.apis.kept_features import KeptFeatures
-from denseclip_mm.apis.open_vocabulary import answer_names, has_names, mix_heads, view_of
+from denseclip_mm.apis.feature_cache import FeatureCache
+from denseclip_mm.apis.open_vocabulary import answer_names, has_score_map, mix_heads, view_of
 from denseclip_mm.apis.pictures import distinct_colours, load_image, shown
 from denseclip_mm.apis.prediction import Detection, Prediction
 from denseclip_mm.models.vocabulary import read_class_names
@@ -99,7 +99,7 @@ class Predictor:
                                   palette=palette or distinct_colours(len(names)))
         self.model = model
         self.other = self._checked(other)
-        self._answering = lru_cache(maxsize=8)(
+        self._view_of_names = lru_cache(maxsize=8)(
             partial(answer_names, model, alone=not self.detects) if ensemble is None else
             (lambda names: mix_heads(model, ensemble, class_names=names)))
         if ensemble is not None:
@@ -119,9 +119,9 @@ class Predictor:
         return list(self.model.dataset_meta['palette'])
 
     @property
-    def answers(self) -> str:
+    def labelled_by(self) -> str:
         """What labels pixels or things, see :class:`Prediction`, :class:`Detection`."""
-        return self._kind.answers(self.model)
+        return self._kind.labelled_by(self.model)
 
     @property
     def detects(self) -> bool:
@@ -131,7 +131,7 @@ class Predictor:
     @property
     def has_score_map(self) -> bool:
         """Whether the model has one, for other names and to be looked at."""
-        return has_names(self.model)
+        return has_score_map(self.model)
 
     def set_class_names(self, class_names: str | Sequence[str]) -> None:
         """Answer to other names from now on.
@@ -159,7 +159,7 @@ class Predictor:
                 channels than the model takes, or the picture is too small or too narrow.
         """
         image, inputs, sample = self._prepare(image)
-        return self._answer(self.model, image, inputs, sample, self.other)
+        return self._predict(self.model, image, inputs, sample, self.other)
 
     def set_image(self, image: str | Path | np.ndarray) -> None:
         """Take a picture for :meth:`predict`; the image tower looks at it once.
@@ -171,7 +171,7 @@ class Predictor:
             ValueError: if the config's loading step cannot read the file, or gives it other
                 channels than the model takes, or the picture is too small or too narrow.
         """
-        self._picture = (*self._prepare(image), KeptFeatures(self.model.backbone))
+        self._picture = (*self._prepare(image), FeatureCache(self.model.backbone))
 
     def predict(self, class_names: str | Sequence[str] | None = None, *,
                 other: float | None = None) -> Prediction | Detection:
@@ -193,7 +193,7 @@ class Predictor:
         features.rewind()
         other = self.other if other is None else self._checked(other)
         model = self.model if class_names is None else self._named(class_names, other)
-        return self._answer(view_of(model, backbone=features), *picture, other)
+        return self._predict(view_of(model, backbone=features), *picture, other)
 
     def _checked(self, other: float | None) -> float | None:
         if other is not None and self.detects:
@@ -209,7 +209,7 @@ class Predictor:
             raise ValueError(f'{names[0]!r} alone leaves nothing to choose between; name what else '
                              'is in the pictures, too, or the score below which a pixel is other: '
                              'Predictor(other=0.2), predict.py --other 0.2')
-        return self._answering(names)
+        return self._view_of_names(names)
 
     def _prepare(self, image: str | Path | np.ndarray) -> tuple:
         """The picture (H, W, 3), RGB, and what the model takes of it: inputs and sample."""
@@ -234,7 +234,7 @@ class Predictor:
             raise ValueError(f'{path} is loaded with {channels} channels, and the model takes '
                              f"{len(mean)}; color_type='color' of LoadImageFromFile gives three")
 
-    def _answer(self, model: nn.Module, image: np.ndarray, inputs: Tensor, sample: Any,
+    def _predict(self, model: nn.Module, image: np.ndarray, inputs: Tensor, sample: Any,
                 other: float | None) -> Prediction | Detection:
         try:
             prediction = self._kind.predict(model, image, inputs, sample)

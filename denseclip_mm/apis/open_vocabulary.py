@@ -34,7 +34,7 @@ def view_of(module: nn.Module, **parts: nn.Module | None) -> Any:
     return view
 
 
-def has_names(model: nn.Module) -> bool:
+def has_score_map(model: nn.Module) -> bool:
     """Whether a model has a score map, to be looked at and to answer to other names."""
     return (isinstance(getattr(model, 'neck', None), PixelTextNeck)
             and not isinstance(model, CascadeEncoderDecoder)
@@ -43,7 +43,7 @@ def has_names(model: nn.Module) -> bool:
 
 def names_boxes(model: nn.Module) -> bool:
     """Whether a detector is a view of :func:`answer_names`: its score map names what it finds."""
-    return has_names(model) and model.neck.is_renamed
+    return has_score_map(model) and model.neck.is_renamed
 
 
 def neck_of(model: nn.Module) -> PixelTextNeck:
@@ -52,7 +52,7 @@ def neck_of(model: nn.Module) -> PixelTextNeck:
     Raises:
         ValueError: if the model has no score map to answer names.
     """
-    if not has_names(model):
+    if not has_score_map(model):
         raise ValueError('names need a score map, which the neck PixelTextNeck makes (of a '
                          'detector: in a ScoreMapDetector); this model has none')
     return model.neck
@@ -141,7 +141,8 @@ def mix_heads(model: EncoderDecoder, weights: tuple[float, float], *,
             is not in [0, 1], or one of ``unlabelled`` is no name of the model.
     """
     head = getattr(model, 'decode_head', None)
-    if not has_names(model) or head is None or isinstance(head, ScoreMapHead | CostAggregationHead):
+    if (not has_score_map(model) or head is None
+            or isinstance(head, ScoreMapHead | CostAggregationHead)):
         raise ValueError('an ensemble needs a decode head with fixed classes and a score map; this '
                          'model has not both')
     own = model.neck.decoder_vocabulary.names

@@ -14,7 +14,7 @@ from denseclip_mm.apis.pictures.legend import with_legend
 from denseclip_mm.apis.pictures.panels import draw_panels
 from denseclip_mm.apis.prediction import Detection, Prediction
 from denseclip_mm.apis.regions.masks import read_label_map
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def write(path: Path, kind: str, prediction: Prediction | Detection, name: str, 
         opacity: of overlays.
         num_score_maps: how many are drawn.
     """
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         if kind == 'boxes':
             part.write_text(json.dumps(prediction.results(name)))
         elif kind == 'labels':
@@ -102,7 +102,7 @@ def write_shares(out: Path) -> None:
         picture = path.relative_to(folder).with_suffix('').as_posix()
         rows += [[as_text(picture), as_text(names[label]), f'{count / pixels.sum():.6f}']
                  for label, count in zip(labels, pixels, strict=True)]
-    with whole_file(out / 'shares.csv') as part, part.open(
+    with atomic_write(out / 'shares.csv') as part, part.open(
             'w', newline='', encoding='utf-8', errors='backslashreplace') as stream:
         csv.writer(stream).writerows(rows)
 

@@ -56,7 +56,7 @@ class Prediction:
             classes; :meth:`score_maps` makes some.
         class_names: the K classes; then ``'other'`` after :meth:`or_other`.
         palette: RGB of each of them.
-        answers: what labelled the pixels: ``'decode head'``, ``'aggregation head'``,
+        labelled_by: what labelled the pixels: ``'decode head'``, ``'aggregation head'``,
             ``'score map'``, or ``'decode head and score map'`` (an ensemble).
 
     Examples:
@@ -79,7 +79,7 @@ class Prediction:
     score_map: np.ndarray | Callable[..., np.ndarray] | None = _MadeWhenRead()
     class_names: list[str]
     palette: list[tuple[int, int, int]]
-    answers: str
+    labelled_by: str
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes along: the score map, and not the model that makes it."""
@@ -146,8 +146,8 @@ class Detection:
             for a model without one.
         class_names: the K classes.
         palette: RGB of each class.
-        answers: what named the things: ``'detector'``, which knows the classes of its training, or
-            ``'score map in the boxes of the detector'``.
+        labelled_by: what named the things: ``'detector'``, which knows the classes of its training,
+            or ``'score map in the boxes of the detector'``.
 
     Examples:
         >>> boxes, scores = np.array([[1, 0, 3, 2], [0, 0, 1, 1]]), np.array([0.75, 0.25])
@@ -168,7 +168,7 @@ class Detection:
     cells: np.ndarray | None
     class_names: list[str]
     palette: list[tuple[int, int, int]]
-    answers: str
+    labelled_by: str
 
     @property
     def score_map(self) -> np.ndarray | None:

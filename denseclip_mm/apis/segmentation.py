@@ -9,7 +9,7 @@ Shapes: B images, K classes, H, W size of the picture.
 from collections.abc import Sequence
 from typing import Any
 
-from denseclip_mm.apis.open_vocabulary import has_names, view_of
+from denseclip_mm.apis.open_vocabulary import has_score_map, view_of
 from denseclip_mm.apis.prediction import Prediction
 from denseclip_mm.models.aggregation_head import CostAggregationHead
 from denseclip_mm.models.ensemble_head import EnsembleHead
@@ -27,7 +27,7 @@ _AT_ONCE = 2**25  # numbers of maps of the picture's size
 # others, and one alone is to mmseg what a sigmoid is taken of.
 _FEWEST = 4
 _ROWS = 256  # of the picture, whose exponentials are held at a time
-_ANSWERS = {ScoreMapHead: 'score map', CostAggregationHead: 'aggregation head',
+_LABELLED_BY = {ScoreMapHead: 'score map', CostAggregationHead: 'aggregation head',
             EnsembleHead: 'decode head and score map'}
 
 
@@ -100,9 +100,9 @@ class ScoreMaps:
         return result.seg_logits.data[:count].float(), result.pred_sem_seg.data[0]
 
 
-def answers(model: BaseSegmentor) -> str:
+def labelled_by(model: BaseSegmentor) -> str:
     """What labels the pixels, see :class:`Prediction <denseclip_mm.apis.Prediction>`."""
-    return next((answer for head, answer in _ANSWERS.items()
+    return next((answer for head, answer in _LABELLED_BY.items()
                  if isinstance(model.decode_head, head)), 'decode head')
 
 
@@ -124,7 +124,7 @@ def predict(model: BaseSegmentor, image: np.ndarray, inputs_13HW: Tensor,
         scores=scores_HW.cpu().numpy(),
         score_map=maps,
         class_names=list(model.dataset_meta['classes']),
-        palette=list(model.dataset_meta['palette']), answers=answers(model))
+        palette=list(model.dataset_meta['palette']), labelled_by=labelled_by(model))
 
 
 @torch.no_grad()
@@ -144,7 +144,7 @@ def segment(model: EncoderDecoder, inputs_B3HW: Tensor,
     """
     sample = SegDataSample(metainfo=sample.metainfo)
     head = model.decode_head
-    if not has_names(model):
+    if not has_score_map(model):
         return model.predict(inputs_B3HW, [sample])[0], None
     if isinstance(head, ScoreMapHead) and head.num_classes > 1:
         maps = ScoreMaps(model, model.inference(inputs_B3HW, [sample.metainfo]), sample, head.tau)

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 
 import torch
 from tqdm import tqdm
@@ -68,7 +68,7 @@ def run_to_table(trial: Callable[..., dict[str, Any]], runs: Mapping[Path, tuple
     if failures := run_all(trial, runs, jobs):
         sys.exit('error: ' + '\n'.join(failures) + '\nrun this command again to go on')
     table = write_table(runs)
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(table)
     return table
 
@@ -115,7 +115,7 @@ def _run(trial: Callable[..., dict[str, Any]], folder: Path, words: tuple) -> No
     os.close(log)
     torch.set_num_threads(1)
     result = trial(folder, *words)
-    with whole_file(folder / RESULT) as part:
+    with atomic_write(folder / RESULT) as part:
         part.write_text(json.dumps(result))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from denseclip_mm.apis.pictures import load_image, loading_step, shown
 from denseclip_mm.engine.storage import WholeVisBackend
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 
 import numpy as np
 from mmengine.hooks import Hook
@@ -88,7 +88,7 @@ class LabelMapHook(Hook):
             bits = np.uint8 if len(dataset.metainfo['classes']) + first <= 256 else np.uint16
             labels = sample.pred_sem_seg.data[0].cpu().numpy() + first
             path = Path(self.out_dir) / picture_name(sample.img_path, dataset)
-            with whole_file(path.with_suffix('.png')) as part:
+            with atomic_write(path.with_suffix('.png')) as part:
                 Image.fromarray(labels.astype(bits)).save(part)
 
 

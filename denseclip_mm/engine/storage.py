@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 
 import cv2
 import numpy as np
@@ -19,12 +19,12 @@ class WholeFileBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes."""
-        with whole_file(filepath) as part:
+        with atomic_write(filepath) as part:
             part.write_bytes(obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write a text."""
-        with whole_file(filepath) as part:
+        with atomic_write(filepath) as part:
             part.write_text(obj, encoding)
 
 
@@ -37,5 +37,5 @@ class WholeVisBackend(LocalVisBackend):
     @force_init_env
     def add_image(self, name: str, image: np.ndarray, step: int = 0) -> None:
         """Write a picture, (H, W, 3) uint8, RGB."""
-        with whole_file(Path(self._img_save_dir) / f'{name}_{step}.png') as part:
+        with atomic_write(Path(self._img_save_dir) / f'{name}_{step}.png') as part:
             part.write_bytes(cv2.imencode('.png', image[..., ::-1])[1])

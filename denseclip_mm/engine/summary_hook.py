@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from denseclip_mm.apis.pictures import empty_figure
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 
 import torch
 from mmengine.dist import all_reduce, is_main_process
@@ -99,7 +99,7 @@ def draw_curves(runner: Runner, path: Path) -> None:
         axes.set(title=title, xlabel='iteration')
         if axes.lines:
             axes.legend()
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         figure.savefig(part, format='png', dpi=100)
 
 

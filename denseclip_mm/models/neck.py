@@ -18,7 +18,7 @@ from typing import Any
 
 from denseclip_mm.models.maps import checked_tau, concatenate, join_unused, widen
 from denseclip_mm.models.vocabulary import Vocabulary, read_class_names
-from denseclip_mm.text import KeptText, TextEmbeddings
+from denseclip_mm.text import TextCache, TextEmbeddings
 
 import torch
 from mmengine.model import BaseModule
@@ -80,7 +80,7 @@ class PixelTextNeck(BaseModule):
             prompt, default_args=dict(text_encoder=self.text_encoder, texts=vocabulary.texts))
         vocabulary.lay_out(self.prompt, self.text_encoder)
         self.vocabulary = self.decoder_vocabulary = vocabulary
-        self.kept_text = KeptText()
+        self.text_cache = TextCache()
         self.embed_dim: int = (self.text_encoder or self.prompt).embed_dim
         self.context_decoder = None
         if context_decoder is not None:
@@ -119,7 +119,7 @@ class PixelTextNeck(BaseModule):
         vocabulary = Vocabulary(read_class_names(class_names), self.vocabulary.synonyms)
         vocabulary.lay_out(self.prompt, self.text_encoder)
         self.vocabulary = vocabulary.to(self.vocabulary.class_of_text.device)
-        self.kept_text.drop()
+        self.text_cache.drop()
         if (self.score_map_index is None
                 or len(vocabulary.names) == len(self.decoder_vocabulary.names)):
             self.decoder_vocabulary = vocabulary
@@ -142,7 +142,7 @@ class PixelTextNeck(BaseModule):
         if score_map_alone:
             view.neck, view.score_map_index = None, None
         if class_names is not None:
-            view.kept_text = KeptText().train(self.training)
+            view.text_cache = TextCache().train(self.training)
             view.set_class_names(class_names)
             if not score_map_alone:
                 view.decoder_vocabulary = self.decoder_vocabulary
@@ -227,7 +227,7 @@ class PixelTextNeck(BaseModule):
         """
         if self.text_encoder is None or self.prompt.depends_on_image:
             return self.prompt(self.text_encoder, vocabulary.trees, tokens_BNC)
-        return self.kept_text(self.prompt, self.text_encoder, vocabulary.trees)
+        return self.text_cache(self.prompt, self.text_encoder, vocabulary.trees)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
                               *args: Any) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from denseclip_mm import Predictor
 from denseclip_mm.apis.checks.config import build_model, load_config
 from denseclip_mm.apis.checks.heads import check_heads
-from denseclip_mm.apis.open_vocabulary import has_names
+from denseclip_mm.apis.open_vocabulary import has_score_map
 from denseclip_mm.apis.regions import assign_regions
 from denseclip_mm.apis.regions.colour_prompts import search_colours
 from denseclip_mm.demo.scenes import draw
@@ -62,10 +62,10 @@ def starts(path: str, device: str) -> Iterator[np.ndarray]:
 def serves(path: str, checkpoint: str, device: str) -> Iterator[np.ndarray]:
     """What a predictor says of a picture, by its own names and by others, whole and in regions."""
     predictor = Predictor(path, checkpoint, device=device)
-    fixed = predictor.answers == 'decode head'
+    fixed = predictor.labelled_by == 'decode head'
     predictor.set_image(RGB)
     answers = [predictor.predict()]
-    if has_names(predictor.model) and not predictor.model.neck.prompt.class_specific:
+    if has_score_map(predictor.model) and not predictor.model.neck.prompt.class_specific:
         answers.append(predictor.predict(NAMES))
         if not predictor.detects:
             answers.append(predictor.predict(['grass'], other=0.3))
@@ -75,7 +75,7 @@ def serves(path: str, checkpoint: str, device: str) -> Iterator[np.ndarray]:
         yield answer.scores
         if answer.score_map is not None:
             yield answer.score_map
-    if fixed and has_names(predictor.model):
+    if fixed and has_score_map(predictor.model):
         yield Predictor(path, checkpoint, device=device, ensemble=(0.5, 0.5))(RGB).scores
 
 

@@ -71,7 +71,7 @@ def test_what_mmdet_finds(name, files):
     else:
         assert given.masks is None
     assert np.all(np.diff(given.scores) <= 0)
-    assert given.answers == 'detector' and given.class_names == model.neck.class_names
+    assert given.labelled_by == 'detector' and given.class_names == model.neck.class_names
     assert given.palette == distinct_colours(24)  # COCO's are of other classes
     np.testing.assert_allclose(given.cells, model.score_map[0], atol=1e-5)
     np.testing.assert_allclose(given.score_map, F.interpolate(
@@ -100,7 +100,7 @@ def test_names_by_the_score_map(name, names, files):
     own = predictor(IMAGE)
     predictor.set_class_names(names)
     given = predictor(IMAGE)
-    assert given.answers == predictor.answers == 'score map in the boxes of the detector'
+    assert given.labelled_by == predictor.labelled_by == 'score map in the boxes of the detector'
     assert given.class_names == names and given.cells.shape == (len(names), 16, 16)
 
     kept, labels = [], []
@@ -132,7 +132,7 @@ def test_the_picture_is_looked_at_once(files):
     assert len(looks) == 1
     assert np.array_equal(own.boxes, again.boxes) and np.array_equal(own.labels, again.labels)
     assert other.class_names == NAMES and own.class_names != NAMES
-    assert predictor.detects and predictor.answers == 'detector'
+    assert predictor.detects and predictor.labelled_by == 'detector'
 
 
 def test_a_padded_picture(files):
@@ -172,7 +172,7 @@ def test_what_is_refused(files, tmp_path):
     for names in (['cat'], ['cat', 'cat'], []):
         with pytest.raises(ValueError, match='name'):
             predictor.set_class_names(names)
-    assert predictor(IMAGE).answers == 'detector'
+    assert predictor(IMAGE).labelled_by == 'detector'
     with pytest.raises(ValueError, match='an ensemble needs a decode head'):
         mix_heads(predictor.model, (0.5, 1))
     cfg = Config.fromfile(config)

@@ -63,7 +63,7 @@ def test_what_inference_model_gives(trained: Path, scene: tuple, tmp_path: Path)
     expected = inference_model(model, str(path))
     assert np.array_equal(given.labels, expected.pred_sem_seg.data[0])
     assert np.array_equal(given.image, image)
-    assert predictor.answers == 'decode head'
+    assert predictor.labelled_by == 'decode head'
     batch = model.data_preprocessor(
         dict(inputs=[torch.from_numpy(image[..., ::-1].transpose(2, 0, 1).copy())]), False)
     with torch.no_grad():
@@ -80,7 +80,7 @@ def test_zero_shot_names_at_run_time(scene: tuple) -> None:
     there = [names[index] for index in np.unique(labels)]
     predictor = Predictor(ZERO_SHOT, device='cpu', class_names=[*there, 'purple ring'])
     given = predictor(image)
-    assert predictor.answers == 'score map'
+    assert predictor.labelled_by == 'score map'
     assert given.class_names == [*there, 'purple ring'] and given.score_map.shape == (
         len(there) + 1, 128, 128)
     truth = np.array([there.index(names[index]) for index in range(len(names))
@@ -163,7 +163,7 @@ def test_one_score_map_of_a_picture(way: str, trained: Path, tmp_path: Path) -> 
     predictor, looks = Predictor(config, trained, device='cpu'), []
     handle = predictor.model.backbone.register_forward_hook(lambda *_: looks.append(1))
     given = predictor(image)
-    assert given.answers == 'decode head' and given.score_map.shape == (30, *image.shape[:2])
+    assert given.labelled_by == 'decode head' and given.score_map.shape == (30, *image.shape[:2])
     once = len(looks)
     loaded = LoadImageFromNDArray()(dict(img=np.ascontiguousarray(image[..., ::-1])))
     data = predictor.pipeline(loaded)
@@ -206,7 +206,7 @@ def test_a_copied_prediction_has_its_score_map(scene: tuple) -> None:
                       ['sky'], [(0, 0, 0)], 'score map').num_score_maps == 30
     with pytest.raises(TypeError, match='score_map'):
         Prediction(image=given.image, labels=given.labels, scores=given.scores, class_names=[],
-                   palette=[], answers='')
+                   palette=[], labelled_by='')
 
 
 def test_padding_is_cut_off(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_features_once_names_as_often_as_one_likes(way: str, config: Path, learn
         assert np.array_equal(given.labels, expected.labels)
         assert np.array_equal(given.score_map, expected.score_map)
         assert given.class_names == expected.class_names and given.palette == expected.palette
-        assert given.answers == ('decode head' if learned and not names else 'score map')
+        assert given.labelled_by == ('decode head' if learned and not names else 'score map')
     windows = 6 if way == 'slide' else 1
     assert len(looks) == windows
     predictor.set_class_names(['water', 'sand'])
@@ -477,7 +477,7 @@ def test_other(scene: tuple) -> None:
     alone = predictor.predict(['snow'], other=threshold)
     np.testing.assert_allclose(alone.score_map[0], before.score_map[1], atol=1e-6)
     np.testing.assert_array_equal(alone.labels, np.where(alone.score_map[0] < threshold, 1, 0))
-    assert alone.class_names == ['snow', 'other'] and alone.answers == 'score map'
+    assert alone.class_names == ['snow', 'other'] and alone.labelled_by == 'score map'
     assert alone.overlay().shape == scene[0].shape
     named = predictor.predict(['other', 'snow'], other=1)
     assert named.class_names == ['other', 'snow'] and set(np.unique(named.labels)) == {0}

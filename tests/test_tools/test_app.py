@@ -599,7 +599,7 @@ def test_names_of_one_visitor_are_not_those_of_another(scene, tmp_path, load_too
     predictor = Predictor(DENSECLIP, checkpoint, device='cpu')
     segmenter = app.Segmenter(predictor)
     before = segmenter('', scene)
-    assert before.answers == 'decode head' and len(before.class_names) == 30
+    assert before.labelled_by == 'decode head' and len(before.class_names) == 30
     asked = [['water', 'red circle'], ['red circle', 'water', 'grass'], list(CLASSES[:30])]
     expected = []
     for names in asked:
@@ -614,13 +614,13 @@ def test_names_of_one_visitor_are_not_those_of_another(scene, tmp_path, load_too
         results = list(pool.map(ask, range(6)))
     for visitor, predictions in enumerate(results):
         for prediction in predictions:
-            assert prediction.answers == 'score map'
+            assert prediction.labelled_by == 'score map'
             assert prediction.class_names == asked[visitor % 3]
             np.testing.assert_array_equal(prediction.labels, expected[visitor % 3].labels)
             np.testing.assert_allclose(
                 prediction.score_map, expected[visitor % 3].score_map, atol=1e-5)
     after = segmenter(', '.join(before.class_names), scene)
-    assert after.answers == 'decode head' and after.class_names == before.class_names
+    assert after.labelled_by == 'decode head' and after.class_names == before.class_names
     np.testing.assert_array_equal(after.labels, before.labels)
 
 
@@ -654,7 +654,7 @@ def test_a_picture_is_looked_at_once(scene, load_tool):
 
 def test_one_visitor_at_a_time(scene, load_tool):
     class Slow:
-        class_names, answers = ['water', 'grass'], 'score map'
+        class_names, labelled_by = ['water', 'grass'], 'score map'
         inside, most = 0, 0
 
         def set_image(self, image):
@@ -690,7 +690,7 @@ def test_a_model_without_language(tmp_path, scene, load_tool):
     checkpoint = save_untrained(config, tmp_path / 'model.pth')
     segmenter = app.Segmenter(Predictor(config, checkpoint, device='cpu'))
     prediction = segmenter('', scene)
-    assert prediction.answers == 'decode head'
+    assert prediction.labelled_by == 'decode head'
     assert app.draw_score_maps(prediction) == (
         'This model has no score map: it knows no language.', [])
     with pytest.raises(ValueError, match='names need a score map'):

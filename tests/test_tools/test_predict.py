@@ -80,7 +80,7 @@ def test_a_folder(predict: Callable, folder: Path, capsys: pytest.CaptureFixture
         {NAMES[label]: share for label, share in expected.shares().items()}, abs=1e-6)
     assert Image.open(out / 'score_maps/scene.1.png').width > 500
     legend = json.loads((out / 'classes.json').read_text())
-    assert legend['classes'] == NAMES and legend['answers'] == 'score map'
+    assert legend['classes'] == NAMES and legend['labelled_by'] == 'score map'
     assert [tuple(colour) for colour in legend['palette']] == expected.palette
 
     video = cv2.VideoCapture(str(out / 'overlays/below/clip.mp4'))
@@ -327,7 +327,7 @@ def test_results_of_another_question_are_not_kept_for_this_one(
     assert capsys.readouterr().out.endswith('wrote 1 of 2 into predicted; 1 was there already\n')
     assert 'classes.json differs in ensemble; choose another --out' in predict(
         *mixed[:-2], '0', '1')
-    assert 'differs in ensemble, answers; choose' in predict(*words)
+    assert 'differs in ensemble, labelled_by; choose' in predict(*words)
     legend = json.loads(Path('predicted/classes.json').read_text())
     assert legend['ensemble'] == [0.35, 1] and 'opacity' not in legend
 

@@ -240,7 +240,7 @@ class DumpHook(Hook):
     @torch.no_grad()
     def after_val_epoch(self, runner, metrics=None):
         neck = runner.model.module.neck
-        (*_, kept), = neck.kept_text._kept.values()
+        (*_, kept), = neck.text_cache._entries.values()
         averaged = neck.prompt.contexts
         self.texts.append((kept, deepcopy(neck).train().text_embeddings(neck.vocabulary, None),
                            averaged.clone()))

@@ -26,7 +26,7 @@ from pathlib import Path
 import denseclip_mm  # (first: it repairs what mmseg's import needs)
 from denseclip_mm.apis.command_line import positive
 from denseclip_mm.clip import clip_config
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 from denseclip_mm.models.image_prompts import ConditionalContext, VisualContext
 from denseclip_mm.models.score_map_head import ScoreMapHead
 from denseclip_mm.models.vocabulary import read_class_names
@@ -176,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, variants in chosen.items():
             bar.set_postfix_str(name)
             results[name] = run_case(variants, args.repeats, bench.device, bar)
-            with whole_file(written) as part:
+            with atomic_write(written) as part:
                 part.write_text(json.dumps(dict(
                     machine=describe(bench.device), options=options, results=results), indent=2))
     print(f'{describe(bench.device)}\n\n{table(results, args.peaks)}\n\nwrote {written}')

@@ -17,7 +17,7 @@ from denseclip_mm.apis.checks.config import load_config
 from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import tool_parser
 from denseclip_mm.apis.pictures import empty_figure
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 from denseclip_mm.models.vocabulary import split_synonyms
 from denseclip_mm.text import DiscreteContext
 from denseclip_mm.text.nearest import nearest_tokens
@@ -127,7 +127,7 @@ def draw(tables: dict[str, Nearest], path: Path) -> None:
         axis.set_yticks(range(rows), [f'#{number + 1}' for number in range(rows)])
         axis.set_xlabel('rank')
     figure.colorbar(drawn, ax=axes.tolist(), label='Euclidean distance')
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         figure.savefig(part, format=path.suffix[1:] or 'png')
 
 

@@ -15,7 +15,7 @@ from denseclip_mm.apis.command_line import tool_parser
 from denseclip_mm.apis.inference import Predictor
 from denseclip_mm.apis.pictures import loading_step
 from denseclip_mm.engine.score_map_hook import check_classes, draw_sample
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 
 import torch
 from mmengine.dataset import pseudo_collate
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             result = model.test_step(batch)[0]
         picture = draw_sample(model, batch, 0, result, args.classes, dataset.metainfo['palette'],
                               loading_step(dataset))
-        with whole_file(args.out) as part:
+        with atomic_write(args.out) as part:
             Image.fromarray(picture).save(part)
     print(f'wrote {args.out}')
 

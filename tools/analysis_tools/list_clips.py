@@ -14,7 +14,7 @@ import denseclip_mm  # noqa: F401 (first: it repairs what mmseg's import needs)
 from denseclip_mm.apis.checks.clips import clip_models, page_of
 from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import tool_parser
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.out is None:
             print(page)
             return
-        with whole_file(args.out) as part:
+        with atomic_write(args.out) as part:
             part.write_text(page)
         print(f'wrote {args.out}')
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import tool_parser
 from denseclip_mm.apis.pictures import whole_picture
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 
 import numpy as np
 from PIL import Image
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.target.exists():
             raise ValueError(f'{args.target} exists; take it away or name another')
         pairs = find_pairs(args.source)
-        with whole_file(args.target) as whole:
+        with atomic_write(args.target) as whole:
             for split in SPLITS:
                 (whole / 'images' / split).mkdir(parents=True)
                 (whole / 'annotations' / split).mkdir(parents=True)

@@ -18,7 +18,7 @@ from typing import Any
 from denseclip_mm.apis.checks.config import load_config
 from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import positive
-from denseclip_mm.apis.open_vocabulary import has_names, view_of
+from denseclip_mm.apis.open_vocabulary import has_score_map, view_of
 from denseclip_mm.demo.trials import comparison, results_of, run_to_table
 
 from comparison_options import comparison_parser
@@ -81,7 +81,7 @@ def trial(folder: Path, *words: Any) -> dict[str, Any]:
     result = dict(learned=sum(parameter.numel() for parameter in model.parameters()
                               if parameter.requires_grad))
     heads = dict.fromkeys(COLUMNS[:1], model)
-    if has_names(model):
+    if has_score_map(model):
         heads['score map'] = by_score_map(model)
     for column, head in heads.items():
         result[column] = test(cfg, head, column)

@@ -19,7 +19,7 @@ from denseclip_mm.apis.command_line import positive, tool_parser
 from denseclip_mm.apis.regions import assign_regions
 from denseclip_mm.apis.regions.colour_prompts import OPACITIES, Colours, search_colours
 from denseclip_mm.demo.things import draw_things
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 
 import numpy as np
 from mmseg.models import EncoderDecoder
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             cells = [f'{accuracy(assign, scenes, one_to_one):.1f}' for one_to_one in (False, True)]
             lines.append(f'| {title} | {" | ".join(cells)} |')
         table = '\n'.join(lines) + '\n'
-        with whole_file(args.out / 'table.md') as part:
+        with atomic_write(args.out / 'table.md') as part:
             part.write_text(table)
         print(f'{table}\nwrote {args.out / "table.md"}')
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import tool_parser
-from denseclip_mm.files import read_state_dict, read_tensors, whole_file
+from denseclip_mm.files import atomic_write, read_state_dict, read_tensors
 from denseclip_mm.tensors import check_finite, check_kinds
 
 import numpy as np
@@ -122,9 +122,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with one_line(args.traceback):
         state, rows = backbone_weights(args.weights), text_rows(args.text)
-        with whole_file(args.out / f'{NETWORK}.pth') as part:
+        with atomic_write(args.out / f'{NETWORK}.pth') as part:
             torch.save(state, part)
-        with whole_file(args.out / 'text_embeddings.npy') as part:
+        with atomic_write(args.out / 'text_embeddings.npy') as part:
             np.save(part, rows)
     print(f'wrote {len(state)} tensors and text embeddings {rows.shape} to {args.out}')
 

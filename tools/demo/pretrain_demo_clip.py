@@ -26,7 +26,7 @@ from denseclip_mm.backbones import CLIPResNet
 from denseclip_mm.demo.captions import GROUP, render_group
 from denseclip_mm.demo.render import BASE_CLASSES, CLASSES, NEW_CLASSES
 from denseclip_mm.demo.scenes import draw
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 from denseclip_mm.text import CLIPTextTower, TemplatePrompt, grow_trees
 
 import numpy as np
@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         bar.set_postfix(loss=f'{loss.item():.3f}', size=size)
         if step % args.report_every == 0 or step == args.steps:
             figures = ', '.join(f'{name} {value:.1f}' for name, value in zero_shot(model).items())
-            with whole_file(args.out) as part:
+            with atomic_write(args.out) as part:
                 torch.save(model.open_clip_state(), part)
             tqdm.write(f'step {step}, {seen} scenes, {(time.time() - started) / 60:.1f} min: '
                        f'loss {loss.item():.3f}, zero-shot mIoU {figures}')

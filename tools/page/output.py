@@ -34,8 +34,8 @@ def describe(prediction: Prediction | Detection) -> str:
         for index, size in sizes.items())
     done = f'named {len(prediction.labels)} things' if things else 'labelled the pixels'
     asked = len(names) - (prediction.palette[-1] == GREY)  # of or_other
-    return (f'The <b>{prediction.answers}</b> {done}: {sum(index < asked for index in sizes)} of '
-            f'{asked} names occur.'
+    occur = sum(index < asked for index in sizes)
+    return (f'The <b>{prediction.labelled_by}</b> {done}: {occur} of {asked} names occur.'
             f'<ul class="swatches">{swatches}</ul>'
             + ('' if things else download('label map', label_png(prediction), 'labels.png')))
 
@@ -78,7 +78,7 @@ def scores_at(prediction: Prediction, best: tuple[np.ndarray, np.ndarray] | None
     """
     names, (height, width) = prediction.class_names, prediction.labels.shape
     x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
-    unit = 'cosine' if prediction.answers == 'score map' else 'probability'
+    unit = 'cosine' if prediction.labelled_by == 'score map' else 'probability'
     text = (f'At {x}, {y}: <b>{html.escape(names[int(prediction.labels[y, x])])}</b>, {unit} '
             f'{prediction.scores[y, x]:.2f}.')
     if best is None:

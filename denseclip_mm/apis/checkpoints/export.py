@@ -14,7 +14,7 @@ from denseclip_mm.apis.checkpoints.load import load_checkpoint
 from denseclip_mm.apis.checks.config import build_model
 from denseclip_mm.apis.pictures import distinct_colours
 from denseclip_mm.clip import is_place
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 from denseclip_mm.models.neck import PixelTextNeck
 
 import torch
@@ -82,7 +82,7 @@ def save_without_text_tower(model: nn.Module, folder: Path) -> tuple[Path, Path]
     if 'pretrained' in cfg.model.backbone:
         cfg.model.backbone.pretrained = None
     config, checkpoint = folder / 'config.py', folder / 'model.pth'
-    with whole_file(config) as new_config, whole_file(checkpoint) as new_checkpoint:
+    with atomic_write(config) as new_config, atomic_write(checkpoint) as new_checkpoint:
         torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=model.dataset_meta)),
                    new_checkpoint)
         cfg.dump(new_config)
@@ -172,7 +172,7 @@ def export_onnx(model: EncoderDecoder, path: Path, sizes: Sequence[tuple[int, in
             dynamic_shapes=dict(images={0: dynamic, 2: dynamic, 3: dynamic}))
     program.model.metadata_props['classes'] = json.dumps(list(model.dataset_meta['classes']))
     worst = 0.0
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         program.save(part)
         session = onnxruntime.InferenceSession(part)
         for count, size in enumerate(sizes, start=1):

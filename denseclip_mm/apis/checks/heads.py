@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from denseclip_mm.apis.kept_features import KeptFeatures
+from denseclip_mm.apis.feature_cache import FeatureCache
 from denseclip_mm.apis.open_vocabulary import view_of
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_head import ScoreMapHead
@@ -35,7 +35,7 @@ def check_heads(model: nn.Module) -> None:
         size = getattr(model.data_preprocessor, 'size', None) or SIZE
         image = next(model.parameters()).new_zeros(1, 3, *size)
         neck = getattr(model, 'neck', None)
-        maps_of = KeptFeatures(lambda images: _through_neck(model.backbone(images), neck))
+        maps_of = FeatureCache(lambda images: _through_neck(model.backbone(images), neck))
         maps = maps_of(image)
         channels = [each.shape[1] for each in maps]
         score_map = isinstance(neck, PixelTextNeck) and neck.output_score_map

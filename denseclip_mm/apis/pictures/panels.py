@@ -5,7 +5,7 @@ from pathlib import Path
 from textwrap import fill
 
 from denseclip_mm.apis.pictures import empty_figure, paint
-from denseclip_mm.files import whole_file
+from denseclip_mm.files import atomic_write
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def draw_grid(columns: dict[str, list[np.ndarray | None]], path: Path) -> None:
                 axis.imshow(picture)
     for axis in axes.flat:
         axis.set_axis_off()
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         figure.savefig(part, dpi=100)
 
 

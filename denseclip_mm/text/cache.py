@@ -1,4 +1,4 @@
-"""Text embeddings that are computed once and kept while they are true."""
+"""A cache of text embeddings, which holds while the weights behind them do not change."""
 
 from typing import NamedTuple
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 _SAMPLED = 1024  # numbers of a large tensor of the frozen tower that are compared
 
 
-class _Kept(NamedTuple):
-    """What is kept for some trees, and how the weights were then."""
+class _Entry(NamedTuple):
+    """The text of some trees, and how the weights were when it was computed."""
 
     state: tuple
     samples: list[Tensor]  # views into the weights, which a write to these shows in
@@ -20,8 +20,8 @@ class _Kept(NamedTuple):
     text: Tensor
 
 
-class KeptText(nn.Module):
-    """Keeps what a prompt makes of its trees, and computes it again once a weight has changed.
+class TextCache(nn.Module):
+    """Caches what a prompt makes of its trees, and computes it again once a weight has changed.
 
     While a weight is being learned (in training, or with gradients recorded) nothing is kept.
     Otherwise changes show in three ways. Loading, optimisers and ``.to()`` leave another version or
@@ -36,7 +36,7 @@ class KeptText(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept: dict[nn.ModuleList, _Kept] = {}
+        self._entries: dict[nn.ModuleList, _Entry] = {}
 
     def forward(self, prompt: Prompt, text_encoder: CLIPTextTower, trees: nn.ModuleList) -> Tensor:
         """Text embeddings (1, S, C) of a prompt that does not depend on the image.
@@ -53,17 +53,17 @@ class KeptText(nn.Module):
         if learning or any(weight.is_inference() or not weight.is_contiguous()
                            for weight in weights):
             return prompt(text_encoder, trees)
-        return self._kept_or_new(prompt, text_encoder, trees)
+        return self._cached_or_new(prompt, text_encoder, trees)
 
     @torch.compiler.disable  # addresses and versions of tensors are not for a graph
     @torch.inference_mode(False)  # what is kept may be part of a graph later
     @torch.no_grad()
-    def _kept_or_new(self, prompt: Prompt, text_encoder: CLIPTextTower,
+    def _cached_or_new(self, prompt: Prompt, text_encoder: CLIPTextTower,
                      trees: nn.ModuleList) -> Tensor:
         own, frozen = ([*module.parameters(), *module.buffers()]
                        for module in (prompt, text_encoder))
         state = tuple((tensor.data_ptr(), tensor._version) for tensor in own + frozen)
-        kept = self._kept.get(trees)
+        kept = self._entries.get(trees)
         if kept is not None and kept.state == state and torch.equal(
                 kept.values, torch.cat(kept.samples)):
             return kept.text
@@ -73,14 +73,14 @@ class KeptText(nn.Module):
         # What is kept serves with and without autocast: compute it in the weights' precision.
         with torch.autocast(samples[0].device.type, enabled=False):
             text = prompt(text_encoder, trees)
-        self._kept[trees] = _Kept(state, samples, torch.cat(samples), text)
+        self._entries[trees] = _Entry(state, samples, torch.cat(samples), text)
         return text
 
     def drop(self) -> None:
         """Forget what is kept."""
-        self._kept.clear()
+        self._entries.clear()
 
-    def train(self, mode: bool = True) -> 'KeptText':
+    def train(self, mode: bool = True) -> 'TextCache':
         """Switch mode, and drop what is kept."""
         self.drop()
         return super().train(mode)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 
-class KeptFeatures(nn.Module):
+class FeatureCache(nn.Module):
     """A backbone that looks at a picture once: later inferences get the features of the first.
 
     Args:
