@@ -303,7 +303,7 @@ def test_the_tool(tiny_vit, tmp_path, run_tool, succeed) -> None:
     given = write_model(tiny_vit, tmp_path / 'pre', NECKS['pre-model'], 'CLIPVisionTransformer')
     refused = run_tool('export', *given, '--out', 'nowhere', cwd=tmp_path)
     assert refused.returncode == 1
-    assert 'error: VisualContext asks the text tower' in refused.stderr
+    assert 'error: model.neck: VisualContext asks the text tower' in refused.stderr
     assert not (tmp_path / 'nowhere').exists()
 
 
