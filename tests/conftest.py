@@ -32,7 +32,7 @@ import pytest
 import timm
 import torch
 from mmengine.logging import MMLogger
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.utils import ManagerMixin
 from timm.models import _registry, vision_transformer_hybrid, vitamin
 from torch.utils.data.dataloader import DataLoader, _MultiProcessingDataLoaderIter
@@ -211,34 +211,41 @@ def _managed(cls: type = ManagerMixin) -> Iterator[type]:
 
 
 @contextmanager
-def _own_state(*, keep: bool) -> Iterator[None]:
+def _own_state(*kept: type[ManagerMixin]) -> Iterator[None]:
     """What comes up here ends here: global instances, log files and data workers.
 
     Data workers that the garbage collector finds among other garbage take 5 seconds each: their
     queues are closed before they are told to end.
     """
     with pytest.MonkeyPatch.context() as change:
-        loggers, loaders = [*MMLogger._instance_dict.values()], []
-        init = _MultiProcessingDataLoaderIter.__init__
+        loaders, init = [], _MultiProcessingDataLoaderIter.__init__
 
         def remember(self: _MultiProcessingDataLoaderIter, loader: DataLoader) -> None:
             init(self, loader)
             loaders.append(weakref.ref(self))
         change.setattr(_MultiProcessingDataLoaderIter, '__init__', remember)
         for cls in _managed():
-            change.setattr(cls, '_instance_dict', OrderedDict(cls._instance_dict if keep else ()))
+            change.setattr(cls, '_instance_dict',
+                           OrderedDict(cls._instance_dict if cls in kept else ()))
         yield
         for logger in MMLogger._instance_dict.values():
-            for handler in logger.handlers if logger not in loggers else ():
+            for handler in logger.handlers:
                 handler.close()
         for loader in filter(None, (each() for each in loaders)):
             loader._shutdown_workers()
 
 
+@pytest.fixture(autouse=True, scope='module')
+def own_state_of_module() -> Iterator[None]:
+    """As :func:`own_state`, of what a module's fixtures make."""
+    with _own_state(DefaultScope):
+        yield
+
+
 @pytest.fixture(autouse=True)
-def own_state() -> Iterator[None]:
+def own_state(own_state_of_module: None) -> Iterator[None]:
     """A logger that one test leaves behind, its file closed, would fail the next one that logs."""
-    with _own_state(keep=True):
+    with _own_state(DefaultScope):
         yield
 
 
@@ -253,7 +260,7 @@ def _fresh_process(cwd: Path, script: Path) -> Iterator[None]:
         change.setattr(logging, 'raiseExceptions', logging.raiseExceptions)
         change.setattr(MODELS, '_module_dict', dict(MODELS._module_dict))
         change.setattr(logging, '_handlerList', [])  # uvicorn closes those that it finds
-        with _own_state(keep=False):
+        with _own_state():
             yield
     random.setstate(drawn[0])
     np.random.set_state(drawn[1])

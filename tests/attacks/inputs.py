@@ -90,8 +90,10 @@ def odd_files(folder: Path) -> Iterator[Attack]:
 
 
 def limit() -> None:
-    """Let a process have 8 GB of addresses; it takes 4 by itself."""
-    resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
+    """Let a process have 4 GB of addresses more than those that it was forked with."""
+    pages = int(Path('/proc/self/statm').read_text().split()[0])
+    most = pages * resource.getpagesize() + 2**32
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def computed(cell: str) -> bool:

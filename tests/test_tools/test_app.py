@@ -278,13 +278,13 @@ def test_faults_are_told_and_the_page_goes_on(browser, server, scene, tmp_path):
     visitor.fault().get_by_text('broken.png is no picture that this page can read').wait_for()
     assert '/' not in visitor.fault().inner_text()  # no path of the server
     visitor.upload(tmp_path / 'scene.png')
-    for names, message in [
+    for names, message in [  # each other than the one before, which else ends the wait at once
+            (str(tmp_path / 'names.txt'), 'got 1;'),  # a name, no file of the server
             ('water;, grass', "name 0 ('water;') is empty or has an empty synonym"),
             ('water, grass, Water', "'Water' stands twice, as class 0 and as class 2"),
             ('<b>x</b>, <b>x</b>', "'<b>x</b>' stands twice"),
             ('water', 'type 2 to 256 names, synonyms included, and separate names by commas; got '
              '1; for one alone set Other above 0'),
-            (str(tmp_path / 'names.txt'), 'got 1;'),  # a name, no file of the server
             (', '.join(map(str, range(300))), 'got 300'),
             ('grass, ' + 'water ' * 100, 'tokens')]:
         visitor.segment(names)
