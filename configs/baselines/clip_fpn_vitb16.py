@@ -1,5 +1,3 @@
 # CLIP ViT-B/16 + FPN without language, ADE20K: published 49.4 mIoU (single), 50.3 (multi-scale).
-_base_ = [
-    '../_base_/models/model_clip_fpn_vitb16.py', '../_base_/datasets/ade20k_640x640.py',
-    '../_base_/schedules/schedule_80k.py', '../_base_/default_runtime.py'
-]
+_base_ = ['../_base_/models/model_clip_fpn_vitb16.py', '../_base_/datasets/ade20k_640x640.py',
+          '../_base_/schedules/schedule_80k.py', '../_base_/default_runtime.py']

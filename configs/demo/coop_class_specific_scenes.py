@@ -1,3 +1,6 @@
 # CoOp with contexts of their own for every class.
-_base_ = './coop_scenes.py'
-model = dict(neck=dict(prompt=dict(class_specific=True)))
+_base_ = '../_base_/prompts_scenes.py'
+model = dict(
+    neck=dict(
+        prompt=dict(
+            _delete_=True, type='LearnedContext', init_words='a photo of a', class_specific=True)))

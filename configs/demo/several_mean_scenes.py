@@ -1,3 +1,6 @@
 # Four learned prompts of a class, which scores as their mean (as ProDA classifies).
-_base_ = './several_best_scenes.py'
-model = dict(neck=dict(synonyms='mean'))
+_base_ = '../_base_/prompts_scenes.py'
+model = dict(
+    neck=dict(
+        prompt=dict(_delete_=True, type='LearnedContext', num_context=4, num_prompts=4, std=0.02),
+        synonyms='mean'))

@@ -1,5 +1,5 @@
 # Zero-shot with an ensemble of templates.
-_base_ = './zero_shot_scenes.py'
+_base_ = '../_base_/prompts_scenes.py'
 model = dict(
     neck=dict(
         prompt=dict(templates=[

@@ -1,5 +1,4 @@
 # DenseCLIP, CLIP RN101, ADE20K: published 45.1 mIoU (single scale), 46.5 (multi-scale).
-_base_ = './denseclip_fpn_r50.py'
-model = dict(
-    backbone=dict(model='RN101-quickgelu'),
-    neck=dict(text_encoder=dict(model='RN101-quickgelu')))
+_base_ = '../_base_/denseclip_ade20k.py'
+clip = dict(model='RN101-quickgelu')
+model = dict(backbone=clip, neck=dict(text_encoder=clip))

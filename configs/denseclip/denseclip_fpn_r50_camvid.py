@@ -1,8 +1,6 @@
 # DenseCLIP, CLIP RN50, CamVid: the smallest real dataset, and a pattern for your own.
-_base_ = [
-    '../_base_/models/model_denseclip_fpn_r50.py', '../_base_/datasets/camvid_512x512.py',
-    '../_base_/schedules/schedule_4k.py', '../_base_/default_runtime.py'
-]
+_base_ = ['../_base_/models/model_denseclip_fpn_r50.py', '../_base_/datasets/camvid_512x512.py',
+          '../_base_/schedules/schedule_4k.py', '../_base_/default_runtime.py']
 model = dict(
     neck=dict(class_names={{_base_.classes}}),
     decode_head=dict(num_classes=11),

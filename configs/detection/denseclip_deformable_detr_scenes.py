@@ -1,5 +1,6 @@
 # Deformable DETR, guided: queries in place of anchors. It learns far slower than the others.
-_base_ = './denseclip_fcos_scenes.py'
+_base_ = ['../_base_/models/model_denseclip_mask_rcnn_scenes.py', '../_base_/datasets/things.py',
+          '../_base_/schedules/schedule_things.py', '../_base_/detection_runtime.py']
 guided = _base_.model
 layer = dict(
     self_attn_cfg=dict(embed_dims=64, num_heads=4),
@@ -10,10 +11,11 @@ model = dict(
     type='ScoreMapDetector',
     detector='DeformableDETR',
     score_map_loss=guided.score_map_loss,
-    data_preprocessor=guided.data_preprocessor,
+    data_preprocessor=dict(guided.data_preprocessor, pad_mask=False),
     backbone=guided.backbone,
     neck=dict(
         guided.neck,
+        class_names=_base_.base_things,
         neck=dict(
             type='ChannelMapper',
             in_channels=[64, 128, 256, 512],
@@ -49,3 +51,6 @@ model = dict(
                 dict(type='IoUCost', iou_mode='giou', weight=2.0)
             ])),
     test_cfg=dict(max_per_img=20))
+val_evaluator = dict(metric='bbox')
+test_evaluator = val_evaluator
+log_processor = dict(by_epoch=False)

@@ -1,7 +1,5 @@
 # DenseCLIP's Mask R-CNN on 200 labelled scenes.
-_base_ = [
-    '../_base_/models/model_denseclip_mask_rcnn_scenes.py', '../_base_/datasets/things.py',
-    '../_base_/schedules/schedule_things.py', '../_base_/detection_runtime.py'
-]
+_base_ = ['../_base_/models/model_denseclip_mask_rcnn_scenes.py', '../_base_/datasets/things.py',
+          '../_base_/schedules/schedule_things.py', '../_base_/detection_runtime.py']
 model = dict(neck=dict(class_names=_base_.base_things))
 log_processor = dict(by_epoch=False)

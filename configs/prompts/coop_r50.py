@@ -1,5 +1,5 @@
 # CoOp on ADE20K: 16 unified contexts, the name at the end, both towers frozen.
-_base_ = '../zero_shot/clip_r50.py'
+_base_ = '../_base_/prompts_ade20k.py'
 model = dict(
     neck=dict(
         prompt=dict(
