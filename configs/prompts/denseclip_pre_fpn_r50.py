@@ -1,4 +1,6 @@
-# DenseCLIP with pre-model prompting on ADE20K: the contexts are read from the image.
+# DenseCLIP with pre-model prompting, CLIP RN50, ADE20K: the contexts are read from the image.
+# Not run.
+# tools/dist_train.sh configs/prompts/denseclip_pre_fpn_r50.py 8
 _base_ = '../_base_/denseclip_ade20k.py'
 model = dict(
     neck=dict(

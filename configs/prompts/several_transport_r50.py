@@ -1,4 +1,6 @@
-# Four learned prompts of a class on ADE20K, weighed in every cell by optimal transport (PLOT).
+# Four learned prompts of a class on ADE20K, weighed in every cell by optimal transport (PLOT). Both
+# towers are frozen. Not run.
+# tools/dist_train.sh configs/prompts/several_transport_r50.py 8
 _base_ = '../_base_/prompts_ade20k.py'
 model = dict(
     neck=dict(

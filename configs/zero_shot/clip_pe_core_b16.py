@@ -1,4 +1,6 @@
 # Zero-shot PE-Core-B/16 on ADE20K. Its last attention is its pool, which passes the values on.
+# Not run.
+# python tools/test.py configs/zero_shot/clip_pe_core_b16.py none
 _base_ = '../_base_/prompts_ade20k.py'
 clip = dict(model='PE-Core-B-16', pretrained='meta')
 model = dict(

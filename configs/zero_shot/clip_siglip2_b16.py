@@ -1,5 +1,6 @@
 # Zero-shot SigLIP2-B/16 on ADE20K. Its last attention is its pool, which passes the values on. The
-# tokenizer is of Hugging Face (extra transformers).
+# tokenizer is of Hugging Face (extra transformers). Not run.
+# python tools/test.py configs/zero_shot/clip_siglip2_b16.py none
 _base_ = '../_base_/prompts_ade20k.py'
 clip = dict(model='ViT-B-16-SigLIP2-512', pretrained='webli')
 model = dict(

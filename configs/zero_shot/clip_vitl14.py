@@ -1,4 +1,5 @@
-# Zero-shot ViT-L/14 of DFN-2B on ADE20K, with neighbour attention.
+# Zero-shot ViT-L/14 of DFN-2B on ADE20K, with neighbour attention. Not run.
+# python tools/test.py configs/zero_shot/clip_vitl14.py none
 _base_ = ['../_base_/models/model_clip_score_map_r50.py', '../_base_/datasets/ade20k_504x504.py',
           '../_base_/schedules/schedule_coop.py', '../_base_/default_runtime.py']
 clip = dict(model='ViT-L-14-quickgelu', pretrained='dfn2b')
