@@ -33,8 +33,8 @@ from timm.models import _registry
 
 ROOT = Path(__file__).resolve().parents[1]
 
-CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py')
-                 if not {'_base_', 'detection'} & {*path.parts})
+LEAVES = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+CONFIGS = [path for path in LEAVES if 'detection' not in path.parts]
 SUFFIXES = {  # of images and labels, as the datasets' own conversion scripts name them
     'CityscapesDataset': ('_leftImg8bit.png', '_gtFine_labelTrainIds.png'),
     'COCOStuffDataset': ('.jpg', '_labelTrainIds.png'),
@@ -113,6 +113,34 @@ def fewer_blocks(monkeypatch, request) -> Callable[[dict], None]:
 
 each_config = pytest.mark.parametrize(
     'path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT / 'configs')))
+
+
+def depth(path: Path) -> int:
+    """Files from a config down the longest way of its bases."""
+    return 1 + max((depth(path.parent / base) for base in Config._get_base_files(str(path))),
+                   default=0)
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
+def test_a_config_inherits_base_files_alone(path):
+    """No other model's config; four files deep. Its comment has the command that runs it."""
+    bases = Config._get_base_files(str(path))
+    assert bases and all('_base_' in Path(base).parts for base in bases)
+    assert depth(path) <= 4
+    comment = path.read_text().split('\n_base_ = ')[0].splitlines()
+    assert 2 <= len(comment) <= 4 and all(line.startswith('# ') for line in comment)
+    assert comment[-1].startswith(('# python tools/', '# tools/dist_train.sh '))
+    assert str(path.relative_to(ROOT)) in comment[-1].split()
+
+
+@pytest.mark.parametrize('name', ['r50', 'vitb16', 'scenes'])
+def test_the_language_brings_the_image_tower_of_its_text(name):
+    cfg = Config.fromfile(ROOT / f'configs/_base_/models/model_denseclip_fpn_{name}.py')
+    theirs, ours = cfg.language.model.backbone, cfg.model.backbone
+    of_the_baseline = {'_delete_': True, 'with_embeddings': True, 'image_size': ours.image_size}
+    assert {**theirs, **of_the_baseline} == {**ours, **of_the_baseline}
+    assert (theirs.model, theirs.pretrained) == (
+        cfg.language.neck.text_encoder.model, cfg.language.neck.text_encoder.pretrained)
 
 
 @each_config

@@ -1,5 +1,7 @@
-# Zero-shot with an ensemble of templates.
-_base_ = './zero_shot_scenes.py'
+# Zero-shot with an ensemble of templates: 66.4 mIoU of base names, 65.5 of new ones, 52.5 of all at
+# once (make prompts).
+# python tools/test.py configs/demo/zero_shot_ensemble_scenes.py none
+_base_ = '../_base_/prompts_scenes.py'
 model = dict(
     neck=dict(
         prompt=dict(templates=[

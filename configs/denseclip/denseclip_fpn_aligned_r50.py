@@ -1,5 +1,7 @@
-# DenseCLIP on any backbone (DenseCLIP, section 3.4): an ImageNet ResNet-50 and CLIP's text tower.
-_base_ = './denseclip_fpn_r50.py'
+# DenseCLIP on any backbone (DenseCLIP, section 3.4), ADE20K: an ImageNet ResNet-50 and the text
+# tower of CLIP's RN50. Not run.
+# tools/dist_train.sh configs/denseclip/denseclip_fpn_aligned_r50.py 8 --amp  # 2.7 GB a GPU
+_base_ = '../_base_/denseclip_ade20k.py'
 model = dict(
     data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
     backbone=dict(

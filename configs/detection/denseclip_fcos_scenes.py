@@ -1,5 +1,7 @@
-# FCOS, guided: no anchors, no second stage.
-_base_ = './denseclip_mask_rcnn_scenes.py'
+# FCOS, guided, on 200 labelled scenes: no anchors, no second stage. AP not measured.
+# python tools/train.py configs/detection/denseclip_fcos_scenes.py  # minutes on a CPU
+_base_ = ['../_base_/models/model_denseclip_mask_rcnn_scenes.py', '../_base_/datasets/things.py',
+          '../_base_/schedules/schedule_things.py', '../_base_/detection_runtime.py']
 guided = _base_.model
 model = dict(
     _delete_=True,
@@ -10,6 +12,7 @@ model = dict(
     backbone=guided.backbone,
     neck=dict(
         guided.neck,
+        class_names=_base_.base_things,
         neck=dict(
             type='FPN',
             in_channels=[64, 128, 256, 512],
@@ -33,3 +36,4 @@ model = dict(
         max_per_img=20))
 val_evaluator = dict(metric='bbox')
 test_evaluator = val_evaluator
+log_processor = dict(by_epoch=False)

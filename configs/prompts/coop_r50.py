@@ -1,5 +1,6 @@
-# CoOp on ADE20K: 16 unified contexts, the name at the end, both towers frozen.
-_base_ = '../zero_shot/clip_r50.py'
+# CoOp on ADE20K: 16 unified contexts, the name at the end, both towers frozen. Not run.
+# tools/dist_train.sh configs/prompts/coop_r50.py 8
+_base_ = '../_base_/prompts_ade20k.py'
 model = dict(
     neck=dict(
         prompt=dict(

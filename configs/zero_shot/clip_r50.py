@@ -1,5 +1,3 @@
-# Zero-shot CLIP RN50 on ADE20K: one template, no training (tools/test.py CONFIG none).
-_base_ = [
-    '../_base_/models/model_clip_score_map_r50.py', '../_base_/datasets/ade20k_512x512.py',
-    '../_base_/schedules/schedule_coop.py', '../_base_/default_runtime.py'
-]
+# Zero-shot CLIP RN50 on ADE20K: one template, no training. Not run.
+# python tools/test.py configs/zero_shot/clip_r50.py none
+_base_ = '../_base_/prompts_ade20k.py'
