@@ -94,6 +94,18 @@ def test_pages_can_be_read() -> None:
     assert len((ROOT / 'README.md').read_text().splitlines()) <= 120
 
 
+def test_the_index_is_grouped_like_the_menu() -> None:
+    """docs/README.md has the pages of mkdocs.yml, in their order; the API's have their own."""
+    menu = (ROOT / 'mkdocs.yml').read_text().split('\nnav:\n')[1]
+    groups = re.split(r'^  - (\w+):$', menu, flags=re.MULTILINE)[1:]
+    index = re.split(r'^## (\w+)$', (ROOT / 'docs/README.md').read_text(), flags=re.MULTILINE)[1:]
+    assert index[::2] == groups[::2]
+    for title, pages, linked in zip(groups[::2], groups[1::2], index[1::2], strict=True):
+        named = re.findall(r'- ([\w/]+\.md)$', pages, re.MULTILINE)
+        shown = re.findall(r'^(?:\| )?\[.*?\]\(([\w/]+\.md)\)', linked, re.MULTILINE)
+        assert shown == (named if title != 'API' else ['api/README.md'])
+
+
 def test_the_api_has_every_module() -> None:
     package = ROOT / 'denseclip_mm'
     modules = {'.'.join(path.relative_to(ROOT).with_suffix('').parts)
