@@ -15,11 +15,17 @@ from denseclip_mm import _REGISTERED
 from denseclip_mm.__main__ import COMMANDS
 
 import pytest
+from mmseg.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').rglob('*.md'))]
 INJECTED = {'self', 'texts', 'context', 'kwargs', 'feature_strides'}  # by neck, head, mmseg
 CLASSES = [cls for classes in _REGISTERED.values() for cls in classes]
+
+
+def python_of(page: Path) -> list[str]:
+    """The Python of a page."""
+    return re.findall(r'^```python\n(.*?)^```$', page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize('cls', CLASSES, ids=lambda cls: cls.__name__)
@@ -92,6 +98,33 @@ def test_pages_can_be_read() -> None:
         for number, line in enumerate(page.read_text().splitlines(), 1):
             assert len(line) <= 120, f'{page}:{number} has {len(line)} characters'
     assert len((ROOT / 'README.md').read_text().splitlines()) <= 120
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_python_compiles(page: Path) -> None:
+    """Parts of configs, too: what is left out is an ellipsis where Python takes one."""
+    for block in python_of(page):
+        compile(block, page.name, 'exec')
+
+
+def test_the_readme_runs(monkeypatch: pytest.MonkeyPatch,
+                         capsys: pytest.CaptureFixture) -> None:
+    """In a clone and without a download; the scene is of water and wood, with a purple star."""
+    monkeypatch.chdir(ROOT)
+    script, = (block for block in python_of(ROOT / 'README.md') if 'Predictor' in block)
+    found = {}
+    exec(script, found)
+    prediction = found['prediction']
+    shares = prediction.shares()
+    assert capsys.readouterr().out == f'{prediction.class_names} {shares}\n'
+    assert prediction.class_names == ['purple star', 'water;sea', 'wooden floor', 'other']
+    assert shares[1] > shares[2] > shares[0] > 0
+
+
+def test_the_types_of_the_readme_are_there() -> None:
+    for block in python_of(ROOT / 'README.md'):
+        for name in re.findall(r"\btype='(\w+)'", block):
+            assert MODELS.get(name), name
 
 
 def test_the_index_is_grouped_like_the_menu() -> None:
