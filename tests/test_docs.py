@@ -81,25 +81,6 @@ def test_commands_have_their_options(page: Path, options_of: Callable[[str], str
             assert option in options_of(tool), f'{tool} {option}'
 
 
-def test_the_model_zoo_has_every_config() -> None:
-    page = (ROOT / 'docs/model_zoo.md').read_text()
-    known = {name for start, names, end in re.findall(r'`(configs/[\w/]+)\{([\w,]+)\}(\.py)`', page)
-             for name in (f'{start}{each}{end}' for each in names.split(','))}
-    known |= set(re.findall(r'`(configs/[\w/*]+\.py)`', page))
-    for path in (ROOT / 'configs').rglob('*.py'):
-        name = path.relative_to(ROOT).as_posix()
-        if '_base_' not in path.parts:
-            assert name in known or f'configs/{path.parent.name}/*.py' in known, name
-
-
-def test_pages_can_be_read() -> None:
-    pages = [*PAGES, ROOT / 'CHANGELOG.md', *(ROOT / 'denseclip_mm').rglob('*.md')]
-    for page in pages:
-        for number, line in enumerate(page.read_text().splitlines(), 1):
-            assert len(line) <= 120, f'{page}:{number} has {len(line)} characters'
-    assert len((ROOT / 'README.md').read_text().splitlines()) <= 120
-
-
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_python_compiles(page: Path) -> None:
     """Parts of configs, too: what is left out is an ellipsis where Python takes one."""
@@ -137,6 +118,25 @@ def test_the_index_is_grouped_like_the_menu() -> None:
         named = re.findall(r'- ([\w/]+\.md)$', pages, re.MULTILINE)
         shown = re.findall(r'^(?:\| )?\[.*?\]\(([\w/]+\.md)\)', linked, re.MULTILINE)
         assert shown == (named if title != 'API' else ['api/README.md'])
+
+
+def test_the_model_zoo_has_every_config() -> None:
+    page = (ROOT / 'docs/model_zoo.md').read_text()
+    known = {name for start, names, end in re.findall(r'`(configs/[\w/]+)\{([\w,]+)\}(\.py)`', page)
+             for name in (f'{start}{each}{end}' for each in names.split(','))}
+    known |= set(re.findall(r'`(configs/[\w/*]+\.py)`', page))
+    for path in (ROOT / 'configs').rglob('*.py'):
+        name = path.relative_to(ROOT).as_posix()
+        if '_base_' not in path.parts:
+            assert name in known or f'configs/{path.parent.name}/*.py' in known, name
+
+
+def test_pages_can_be_read() -> None:
+    pages = [*PAGES, ROOT / 'CHANGELOG.md', *(ROOT / 'denseclip_mm').rglob('*.md')]
+    for page in pages:
+        for number, line in enumerate(page.read_text().splitlines(), 1):
+            assert len(line) <= 120, f'{page}:{number} has {len(line)} characters'
+    assert len((ROOT / 'README.md').read_text().splitlines()) <= 120
 
 
 def test_the_api_has_every_module() -> None:
