@@ -15,11 +15,17 @@ from denseclip_mm import _REGISTERED
 from denseclip_mm.__main__ import COMMANDS
 
 import pytest
+from mmseg.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').rglob('*.md'))]
 INJECTED = {'self', 'texts', 'context', 'kwargs', 'feature_strides'}  # by neck, head, mmseg
 CLASSES = [cls for classes in _REGISTERED.values() for cls in classes]
+
+
+def python_of(page: Path) -> list[str]:
+    """The Python of a page."""
+    return re.findall(r'^```python\n(.*?)^```$', page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize('cls', CLASSES, ids=lambda cls: cls.__name__)
@@ -73,6 +79,45 @@ def test_commands_have_their_options(page: Path, options_of: Callable[[str], str
     for tool, words in commands:
         for option in re.findall(r'(?<=\s)--[\w-]+', words):
             assert option in options_of(tool), f'{tool} {option}'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_python_compiles(page: Path) -> None:
+    """Parts of configs, too: what is left out is an ellipsis where Python takes one."""
+    for block in python_of(page):
+        compile(block, page.name, 'exec')
+
+
+def test_the_readme_runs(monkeypatch: pytest.MonkeyPatch,
+                         capsys: pytest.CaptureFixture) -> None:
+    """In a clone and without a download; the scene is of water and wood, with a purple star."""
+    monkeypatch.chdir(ROOT)
+    script, = (block for block in python_of(ROOT / 'README.md') if 'Predictor' in block)
+    found = {}
+    exec(script, found)
+    prediction = found['prediction']
+    shares = prediction.shares()
+    assert capsys.readouterr().out == f'{prediction.class_names} {shares}\n'
+    assert prediction.class_names == ['purple star', 'water;sea', 'wooden floor', 'other']
+    assert shares[1] > shares[2] > shares[0] > 0
+
+
+def test_the_types_of_the_readme_are_there() -> None:
+    for block in python_of(ROOT / 'README.md'):
+        for name in re.findall(r"\btype='(\w+)'", block):
+            assert MODELS.get(name), name
+
+
+def test_the_index_is_grouped_like_the_menu() -> None:
+    """docs/README.md has the pages of mkdocs.yml, in their order; the API's have their own."""
+    menu = (ROOT / 'mkdocs.yml').read_text().split('\nnav:\n')[1]
+    groups = re.split(r'^  - (\w+):$', menu, flags=re.MULTILINE)[1:]
+    index = re.split(r'^## (\w+)$', (ROOT / 'docs/README.md').read_text(), flags=re.MULTILINE)[1:]
+    assert index[::2] == groups[::2]
+    for title, pages, linked in zip(groups[::2], groups[1::2], index[1::2], strict=True):
+        named = re.findall(r'- ([\w/]+\.md)$', pages, re.MULTILINE)
+        shown = re.findall(r'^(?:\| )?\[.*?\]\(([\w/]+\.md)\)', linked, re.MULTILINE)
+        assert shown == (named if title != 'API' else ['api/README.md'])
 
 
 def test_the_model_zoo_has_every_config() -> None:

@@ -43,7 +43,7 @@ def write(name: str, folder: Path, stock: str, replace: dict[str, str]) -> Confi
     text = WHOLE
     for heading, end in ENDS.items():
         if name in heading:
-            text = WHOLE[:WHOLE.index('    neck=')] + end + WHOLE[WHOLE.index('optim_wrapper'):]
+            text = WHOLE[:WHOLE.index('model = ')] + end + WHOLE[WHOLE.index('optim_wrapper'):]
     for old, new in {
             'mmseg::sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py': str(STOCK / stock),
             **replace}.items():
