@@ -40,7 +40,7 @@ BELOW_IN_APIS = {
     'prediction': ['pictures'],
     'regions': ['open_vocabulary', 'pictures'],
     'output': ['pictures', 'prediction', 'regions'],
-    'checks': ['feature_cache', 'open_vocabulary'],
+    'checks': ['feature_cache'],
     'checkpoints': ['checks', 'pictures'],
     'segmentation': ['open_vocabulary', 'prediction'],
     'detection': ['open_vocabulary', 'prediction', 'regions'],

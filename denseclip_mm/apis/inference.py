@@ -14,9 +14,10 @@ from denseclip_mm.apis import detection, segmentation
 from denseclip_mm.apis.checkpoints.load import load_checkpoint, start_zero_shot
 from denseclip_mm.apis.checks.config import build_model, classes_of, load_config
 from denseclip_mm.apis.feature_cache import FeatureCache
-from denseclip_mm.apis.open_vocabulary import answer_names, has_score_map, mix_heads, view_of
+from denseclip_mm.apis.open_vocabulary import answer_names, has_score_map, mix_heads
 from denseclip_mm.apis.pictures import distinct_colours, load_image, shown
 from denseclip_mm.apis.prediction import Detection, Prediction
+from denseclip_mm.models.views import view_of
 from denseclip_mm.models.vocabulary import read_class_names
 
 import cv2

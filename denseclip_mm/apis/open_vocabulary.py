@@ -4,7 +4,7 @@ A detector goes on finding the things of its training; the score map in its boxe
 """
 
 from collections.abc import Sequence
-from copy import copy, deepcopy
+from copy import deepcopy
 from typing import Any
 
 from denseclip_mm.apis.pictures import distinct_colours
@@ -13,25 +13,12 @@ from denseclip_mm.models.ensemble_head import EnsembleHead
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_detector import WithScoreMap
 from denseclip_mm.models.score_map_head import ScoreMapHead
+from denseclip_mm.models.views import view_of
 from denseclip_mm.models.vocabulary import read_class_names
 
 from mmengine.config import Config
 from mmseg.models import BaseSegmentor, CascadeEncoderDecoder, EncoderDecoder
 from torch import nn
-
-
-def view_of(module: nn.Module, **parts: nn.Module | None) -> Any:
-    """A module that shares every weight and attribute with another one, but has other parts.
-
-    The module itself stays as it is.
-
-    Args:
-        module: the module.
-        parts: submodules to replace, by name; None takes one out.
-    """
-    view = copy(module)
-    view._modules = {**module._modules, **parts}
-    return view
 
 
 def has_score_map(model: nn.Module) -> bool:

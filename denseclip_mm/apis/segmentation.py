@@ -9,11 +9,12 @@ Shapes: B images, K classes, H, W size of the picture.
 from collections.abc import Sequence
 from typing import Any
 
-from denseclip_mm.apis.open_vocabulary import has_score_map, view_of
+from denseclip_mm.apis.open_vocabulary import has_score_map
 from denseclip_mm.apis.prediction import Prediction
 from denseclip_mm.models.aggregation_head import CostAggregationHead
 from denseclip_mm.models.ensemble_head import EnsembleHead
 from denseclip_mm.models.score_map_head import ScoreMapHead
+from denseclip_mm.models.views import view_of
 
 import numpy as np
 import torch

@@ -13,10 +13,10 @@ C embedding channels, H, W size of the dense embedding.
 """
 
 from collections.abc import Sequence
-from copy import copy
 from typing import Any
 
 from denseclip_mm.models.maps import checked_tau, concatenate, join_unused, widen
+from denseclip_mm.models.views import view_of
 from denseclip_mm.models.vocabulary import Vocabulary, read_class_names
 from denseclip_mm.text import TextCache, TextEmbeddings
 
@@ -136,8 +136,7 @@ class PixelTextNeck(BaseModule):
         Raises:
             ValueError: as :meth:`set_class_names`.
         """
-        view = copy(self)
-        view._modules = dict(self._modules)
+        view = view_of(self)
         view.output_score_map = True
         if score_map_alone:
             view.neck, view.score_map_index = None, None

@@ -18,8 +18,9 @@ from typing import Any
 from denseclip_mm.apis.checks.config import load_config
 from denseclip_mm.apis.checks.mistakes import one_line
 from denseclip_mm.apis.command_line import positive
-from denseclip_mm.apis.open_vocabulary import has_score_map, view_of
+from denseclip_mm.apis.open_vocabulary import has_score_map
 from denseclip_mm.demo.trials import comparison, results_of, run_to_table
+from denseclip_mm.models.views import view_of
 
 from comparison_options import comparison_parser
 from mmengine.config import Config

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from denseclip_mm.apis.feature_cache import FeatureCache
-from denseclip_mm.apis.open_vocabulary import view_of
 from denseclip_mm.models.neck import PixelTextNeck
 from denseclip_mm.models.score_map_head import ScoreMapHead
+from denseclip_mm.models.views import view_of
 
 import torch
 from mmseg.models import BaseSegmentor
